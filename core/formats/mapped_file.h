@@ -1,0 +1,42 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+
+namespace coterie {
+
+// A file mapped read-only for the lifetime of the object. Move-only; const after construction.
+//
+// A file that another program truncates while it is mapped cannot be caught; the model store is
+// read-only and content-addressed for that reason.
+class MappedFile {
+ public:
+  // kNotFound, kInvalidArgument (a folder or another non-file), kPermissionDenied, kDataLoss (empty
+  // file) or kInternal, each naming the path.
+  static absl::StatusOr<MappedFile> Open(absl::string_view path);
+
+  MappedFile(MappedFile&& other) noexcept;
+  MappedFile& operator=(MappedFile&& other) noexcept;
+  ~MappedFile();
+
+  absl::Span<const uint8_t> bytes() const { return {data_, static_cast<size_t>(size_)}; }
+  int64_t size() const { return size_; }
+  const std::string& path() const { return path_; }
+
+  // Asks the system to read the bytes ahead. A hint: never fails.
+  void WillNeed(absl::Span<const uint8_t> range) const;
+
+ private:
+  MappedFile(std::string path, const uint8_t* data, int64_t size)
+      : path_(std::move(path)), data_(data), size_(size) {}
+
+  std::string path_;
+  const uint8_t* data_ = nullptr;
+  int64_t size_ = 0;
+};
+
+}  // namespace coterie

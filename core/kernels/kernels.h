@@ -1,0 +1,126 @@
+#pragma once
+
+// The compute kernels and their choice at run time. Kernels are pure functions of spans and shapes:
+// no allocation, no globals, no errors; callers split rows over the worker pool and give scratch.
+// All matrices are row-major; activations are f32 [n_tokens, n_features] with a stride in values.
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/strings/string_view.h"
+#include "core/kernels/tensor_type.h"
+
+namespace coterie {
+
+inline constexpr int kActivationBlock = 32;
+
+// Activations rounded to 8 bits: per token and block of 32 values one scale, x ~ scale * q with
+// q in [-127, 127]; sums hold scale * sum(q) of each half block (16 values), for weight types with
+// a minimum or an offset. A view; ActivationBytes() says how much memory backs it.
+struct QuantizedActivations {
+  int64_t n_tokens = 0;
+  int64_t n_cols = 0;         // A multiple of 32.
+  int8_t* values = nullptr;   // [n_tokens, n_cols]
+  float* scales = nullptr;    // [n_tokens, n_cols / 32]
+  float* sums = nullptr;      // [n_tokens, n_cols / 16]
+
+  static int64_t Bytes(int64_t n_tokens, int64_t n_cols);
+  // Lays the arrays out in `memory` (64-byte aligned, at least Bytes()).
+  static QuantizedActivations In(uint8_t* memory, int64_t n_tokens, int64_t n_cols);
+};
+
+// One KV head and the query heads that share it, for a run of tokens of one sequence.
+struct AttentionArgs {
+  const float* q = nullptr;       // q[t * q_stride + h * head_dim + i]
+  int64_t q_stride = 0;
+  int64_t n_tokens = 0;
+  int64_t n_heads = 0;            // Query heads that read this KV head.
+  int64_t head_dim = 0;
+  const uint16_t* k = nullptr;    // f16 [n_kv, head_dim], contiguous
+  const uint16_t* v = nullptr;    // f16 [n_kv, head_dim], contiguous
+  int64_t n_kv = 0;
+  int64_t first_position = 0;     // Token t stands at first_position + t and sees keys up to itself,
+  bool causal = true;             // or, if not causal, all n_kv keys.
+  int64_t window = 0;             // > 0: only the last `window` keys, itself included.
+  float scale = 1.0f;             // Multiplies q . k.
+  float* out = nullptr;           // out[t * out_stride + h * head_dim + i]
+  int64_t out_stride = 0;
+  float* scratch = nullptr;       // AttentionScratchFloats() floats
+};
+
+// Scratch of one attention call, in floats.
+int64_t AttentionScratchFloats(int64_t n_tokens, int64_t n_heads, int64_t head_dim, int64_t n_kv);
+
+// Scratch of one matmul call (a panel of unpacked weight rows), in bytes, for any type and shape
+// with this many columns.
+int64_t MatmulScratchBytes(int64_t n_cols);
+
+// Callers give matmuls ranges of rows; ranges that begin at a multiple of this are fastest.
+inline constexpr int64_t kMatmulRowAlign = 16;
+
+// The kernels of one instruction set. Every function gives the same result for one token as for
+// the same token in a batch.
+struct KernelTable {
+  absl::string_view isa;  // "scalar", "avx2", "avx512-vnni"
+
+  // src: n_values of `type`, a whole number of blocks. Bit-equal on every ISA.
+  void (*dequantize_row)(TensorType type, const uint8_t* src, int64_t n_values, float* dst);
+
+  // Rounds x [out.n_tokens, out.n_cols] to 8 bits. Non-finite input gives unspecified finite values.
+  void (*quantize_activations)(const float* x, int64_t x_stride, const QuantizedActivations& out);
+
+  // y[t * y_stride + r] = sum_c w[r, c] * x[t, c] for row_begin <= r < row_end, with 8-bit
+  // activations and integer dot products. w is of a quantised type (any but F32, F16, BF16).
+  // Bit-equal for any split of the rows.
+  void (*matmul_q8)(const MatrixView& w, int64_t row_begin, int64_t row_end,
+                    const QuantizedActivations& x, float* y, int64_t y_stride, uint8_t* scratch);
+
+  // The same with f32 activations x [n_tokens, w.n_cols] and any type of w.
+  void (*matmul_f32)(const MatrixView& w, int64_t row_begin, int64_t row_end, const float* x,
+                     int64_t n_tokens, int64_t x_stride, float* y, int64_t y_stride,
+                     uint8_t* scratch);
+
+  // y = x / sqrt(mean(x^2) + epsilon) * weight, one row of n.
+  void (*rms_norm)(const float* x, const float* weight, int64_t n, float epsilon, float* y);
+
+  // y = (x - mean) / sqrt(var + epsilon) * weight + bias, one row of n.
+  void (*layer_norm)(const float* x, const float* weight, const float* bias, int64_t n,
+                     float epsilon, float* y);
+
+  // Softmax in place; n >= 1.
+  void (*softmax)(float* x, int64_t n);
+
+  // y = silu(gate) * up, elementwise.
+  void (*silu_mul)(const float* gate, const float* up, int64_t n, float* y);
+
+  // y = gelu(x), the exact form with erf (BERT). In place allowed.
+  void (*gelu_erf)(const float* x, int64_t n, float* y);
+
+  // y = gelu_tanh(gate) * up (Gemma).
+  void (*gelu_tanh_mul)(const float* gate, const float* up, int64_t n, float* y);
+
+  // y += x.
+  void (*add)(const float* x, int64_t n, float* y);
+
+  // Rotates the first 2 * n_pairs values of one head in place by angles given as cos and sin
+  // [n_pairs]: adjacent pairs (2i, 2i + 1), the GGUF "NORM" order of llama files ...
+  void (*rope_adjacent)(float* x, int64_t n_pairs, const float* cos, const float* sin);
+  // ... or halves (i, i + n_pairs), the "NEOX" order of qwen2 and gemma.
+  void (*rope_halves)(float* x, int64_t n_pairs, const float* cos, const float* sin);
+
+  // Rounds to f16, to nearest even.
+  void (*f32_to_f16)(const float* x, int64_t n, uint16_t* y);
+
+  // Softmax(q k^T * scale + mask) v with an online softmax in f32.
+  void (*attend)(const AttentionArgs& args);
+};
+
+// The table in use: the best the CPU can run, or the one that COTERIE_ISA names (scalar, avx2,
+// avx512-vnni) if the CPU can run it; an unknown or unusable name is reported on stderr once and
+// ignored. Chosen once per process.
+const KernelTable& Kernels();
+
+// All tables this CPU can run, slowest first: tests run on every one.
+const std::vector<const KernelTable*>& RunnableKernels();
+
+}  // namespace coterie

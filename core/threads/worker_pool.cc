@@ -1,0 +1,108 @@
+#include "core/threads/worker_pool.h"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <chrono>
+
+namespace coterie {
+namespace {
+
+constexpr auto kSpinTime = std::chrono::microseconds(50);
+
+int CoresOfThisProcess() {
+  cpu_set_t cores;
+  CPU_ZERO(&cores);
+  if (sched_getaffinity(0, sizeof(cores), &cores) != 0) return 1;
+  return std::max(1, CPU_COUNT(&cores));
+}
+
+void Pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#else
+  std::this_thread::yield();
+#endif
+}
+
+}  // namespace
+
+struct WorkerPool::Phase {
+  Phase(int64_t n, absl::FunctionRef<void(int64_t, int)> f) : n_pieces(n), body(f) {}
+
+  void Work(int worker) {
+    int64_t n_done_here = 0;
+    for (int64_t piece; (piece = next.fetch_add(1, std::memory_order_relaxed)) < n_pieces;) {
+      body(piece, worker);
+      ++n_done_here;
+    }
+    if (n_done_here > 0) n_done.fetch_add(n_done_here, std::memory_order_release);
+  }
+
+  const int64_t n_pieces;
+  absl::FunctionRef<void(int64_t, int)> body;
+  std::atomic<int64_t> next{0};
+  std::atomic<int64_t> n_done{0};
+};
+
+WorkerPool::WorkerPool(int n_workers)
+    : n_workers_(n_workers > 0 ? n_workers : CoresOfThisProcess()) {
+  for (int worker = 1; worker < n_workers_; ++worker) {
+    threads_.emplace_back([this, worker] { WorkerLoop(worker); });
+  }
+}
+
+WorkerPool::~WorkerPool() {
+  stopping_.store(true);
+  {
+    MutexLock lock(sleep_mutex_);
+    generation_.fetch_add(1);
+  }
+  wake_.NotifyAll();
+  for (std::thread& thread : threads_) thread.join();
+}
+
+void WorkerPool::Run(int64_t n_pieces, absl::FunctionRef<void(int64_t, int)> body) {
+  if (n_pieces <= 0) return;
+  MutexLock run_lock(run_mutex_);
+  if (n_workers_ == 1 || n_pieces == 1) {
+    for (int64_t piece = 0; piece < n_pieces; ++piece) body(piece, 0);
+    return;
+  }
+  Phase phase(n_pieces, body);
+  phase_.store(&phase);
+  generation_.fetch_add(1);
+  if (n_asleep_.load() > 0) {
+    // Taking the mutex orders this wake-up after the sleeper's last look at generation_.
+    { MutexLock lock(sleep_mutex_); }
+    wake_.NotifyAll();
+  }
+  phase.Work(0);
+  while (phase.n_done.load(std::memory_order_acquire) < n_pieces) Pause();
+  // The phase lives on this stack: take it down, then wait until no worker can still see it.
+  phase_.store(nullptr);
+  while (n_inside_.load() > 0) Pause();
+}
+
+void WorkerPool::WorkerLoop(int worker) {
+  uint64_t seen = 0;
+  while (true) {
+    const auto spin_end = std::chrono::steady_clock::now() + kSpinTime;
+    int n_spins = 0;
+    while (generation_.load() == seen) {
+      Pause();
+      if ((++n_spins & 63) != 0 || std::chrono::steady_clock::now() < spin_end) continue;
+      MutexLock lock(sleep_mutex_);
+      n_asleep_.fetch_add(1);
+      while (generation_.load() == seen) wake_.Wait(sleep_mutex_);
+      n_asleep_.fetch_sub(1);
+    }
+    seen = generation_.load();
+    if (stopping_.load()) return;
+    n_inside_.fetch_add(1);
+    if (Phase* phase = phase_.load()) phase->Work(worker);
+    n_inside_.fetch_sub(1);
+  }
+}
+
+}  // namespace coterie

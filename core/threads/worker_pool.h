@@ -1,0 +1,54 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "core/threads/mutex.h"
+
+namespace coterie {
+
+// The pool that owns the cores: every parallel phase of the process runs here, so that two sessions
+// never oversubscribe the machine. Thread-safe; phases of different callers take turns, one phase
+// at a time.
+//
+// A phase is many small equal pieces. The caller is worker 0. Idle workers spin for about 50 us,
+// because the next phase of a forward pass follows within microseconds, and then sleep.
+class WorkerPool {
+ public:
+  // n_workers counts the caller; 0 means one per core this process may run on.
+  explicit WorkerPool(int n_workers = 0);
+  ~WorkerPool();
+  WorkerPool(const WorkerPool&) = delete;
+  WorkerPool& operator=(const WorkerPool&) = delete;
+
+  int n_workers() const { return n_workers_; }
+
+  // Calls body(piece, worker) once for each piece in [0, n_pieces), 0 <= worker < n_workers(), and
+  // returns when all calls have. Pieces are handed out dynamically in rising order. Everything
+  // written by the bodies is visible to the caller afterwards. body must not call Run.
+  void Run(int64_t n_pieces, absl::FunctionRef<void(int64_t piece, int worker)> body);
+
+ private:
+  struct Phase;
+  void WorkerLoop(int worker);
+
+  const int n_workers_;
+  Mutex run_mutex_;  // One phase at a time; held by the caller of Run for the whole phase.
+
+  std::atomic<uint64_t> generation_{0};  // Rises by one with each phase.
+  std::atomic<Phase*> phase_{nullptr};
+  std::atomic<int> n_inside_{0};  // Workers that may still look at *phase_.
+  std::atomic<bool> stopping_{false};
+
+  Mutex sleep_mutex_;
+  CondVar wake_;
+  std::atomic<int> n_asleep_{0};
+
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace coterie
