@@ -68,7 +68,7 @@ class GgufFile {
   // One line for people: "string \"llama\"", "u32 30", "string[49152]".
   std::string Describe(absl::string_view key) const;
 
-  // kNotFound if there is no such tensor, kUnimplemented if its type has no kernels here.
+  // kNotFound if there is no such tensor.
   absl::StatusOr<TensorRef> Find(absl::string_view name) const;
   bool HasTensor(absl::string_view name) const;
   std::vector<absl::string_view> TensorNames() const;  // In file order.
@@ -87,10 +87,6 @@ class GgufFile {
     uint64_t count = 1;         // Elements of an array.
     absl::Span<const uint8_t> bytes;  // Encoded payload, bounds checked.
   };
-  struct Tensor {
-    uint32_t ggml_type = 0;
-    TensorRef ref;
-  };
 
   GgufFile() = default;
   absl::StatusOr<const Value*> FindValue(absl::string_view key) const;
@@ -101,7 +97,7 @@ class GgufFile {
   absl::Span<const uint8_t> bytes_;
   std::map<absl::string_view, Value> values_;
   std::map<absl::string_view, size_t> tensor_index_;
-  std::vector<Tensor> tensors_;
+  std::vector<TensorRef> tensors_;
   int64_t tensor_bytes_ = 0;
 };
 
