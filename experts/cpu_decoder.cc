@@ -1,0 +1,310 @@
+#include "experts/cpu_decoder.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "core/base/check.h"
+
+namespace coterie {
+namespace {
+
+// Tokens of one sequence that one piece of an attention phase handles.
+constexpr int64_t kAttentionTile = 32;
+
+// Rows of tokens per piece in phases that work on whole rows.
+constexpr int64_t kRowsPerPiece = 4;
+
+// Hands out consecutive 64-byte aligned areas; with a null base it only measures.
+class Areas {
+ public:
+  explicit Areas(uint8_t* base) : base_(base) {}
+
+  template <typename T>
+  T* Take(int64_t n) {
+    T* area = base_ == nullptr ? nullptr : reinterpret_cast<T*>(base_ + used_);
+    used_ += (n * static_cast<int64_t>(sizeof(T)) + 63) / 64 * 64;
+    return area;
+  }
+
+  int64_t used() const { return used_; }
+
+ private:
+  uint8_t* base_;
+  int64_t used_ = 0;
+};
+
+bool IsFloat(TensorType type) { return Traits(type).block_values == 1; }
+
+QuantizedActivations RowOf(const QuantizedActivations& all, int64_t row) {
+  QuantizedActivations one = all;
+  one.n_tokens = 1;
+  one.values += row * all.n_cols;
+  one.scales += row * (all.n_cols / kActivationBlock);
+  one.sums += row * (all.n_cols / (kActivationBlock / 2));
+  return one;
+}
+
+}  // namespace
+
+int64_t CpuDecoder::Place(const ArchSpec& spec, int64_t n_rows, int64_t n_logit_rows,
+                          int n_workers, uint8_t* base, Layout& at) {
+  Areas areas(base);
+  const int64_t widest = std::max({spec.d_model, spec.d_q(), spec.d_ff});
+  at.x = areas.Take<float>(n_rows * spec.d_model);
+  at.normed = areas.Take<float>(n_rows * spec.d_model);
+  at.q = areas.Take<float>(n_rows * spec.d_q());
+  at.k = areas.Take<float>(n_rows * spec.d_kv());
+  at.v = areas.Take<float>(n_rows * spec.d_kv());
+  at.attended = areas.Take<float>(n_rows * spec.d_q());
+  at.gate = areas.Take<float>(n_rows * spec.d_ff);
+  at.up = areas.Take<float>(n_rows * spec.d_ff);
+  at.projected = areas.Take<float>(n_rows * spec.d_model);
+  at.cos = areas.Take<float>(n_rows * spec.rope_dims / 2);
+  at.sin = areas.Take<float>(n_rows * spec.rope_dims / 2);
+  at.logits = areas.Take<float>(n_logit_rows * spec.n_vocab);
+  at.quantized = areas.Take<uint8_t>(QuantizedActivations::Bytes(n_rows, widest));
+  const int64_t attention_floats =
+      AttentionScratchFloats(std::min(n_rows, kAttentionTile), spec.n_heads / spec.n_kv_heads,
+                             spec.head_dim, spec.context_tokens);
+  at.worker_bytes = std::max(MatmulScratchBytes(widest), attention_floats * 4);
+  at.worker_bytes = (at.worker_bytes + 63) / 64 * 64;
+  at.workers = areas.Take<uint8_t>(at.worker_bytes * n_workers);
+  return areas.used();
+}
+
+int64_t DecoderScratch::Bytes(const ArchSpec& spec, int64_t max_tokens, int64_t max_logit_rows,
+                              int n_workers) {
+  CpuDecoder::Layout measured;
+  return CpuDecoder::Place(spec, max_tokens, max_logit_rows, n_workers, nullptr, measured);
+}
+
+DecoderScratch::DecoderScratch(const ArchSpec& spec, int64_t max_tokens, int64_t max_logit_rows,
+                               int n_workers)
+    : max_tokens_(max_tokens),
+      max_logit_rows_(max_logit_rows),
+      n_workers_(n_workers),
+      buffer_(Bytes(spec, max_tokens, max_logit_rows, n_workers)) {}
+
+CpuDecoder::CpuDecoder(const ArchSpec& spec, const float* rope_factors,
+                       absl::Span<const SequenceSlice> slices, Activations activations,
+                       WorkerPool& pool, DecoderScratch& scratch)
+    : spec_(spec),
+      kernels_(Kernels()),
+      slices_(slices),
+      activations_(activations),
+      pool_(pool),
+      scratch_(scratch) {
+  for (const SequenceSlice& slice : slices) {
+    first_row_.push_back(n_rows_);
+    const int64_t n_tokens = static_cast<int64_t>(slice.tokens.size());
+    const int64_t n_logits = slice.logits == LogitRows::kAll    ? n_tokens
+                             : slice.logits == LogitRows::kLast ? 1
+                                                                : 0;
+    n_rows_ += n_tokens;
+    for (int64_t i = n_logits; i > 0; --i) logit_rows_.push_back(n_rows_ - i);
+  }
+  const int64_t n_logit_rows = static_cast<int64_t>(logit_rows_.size());
+  COTERIE_CHECK(n_rows_ <= scratch.max_tokens_ && n_logit_rows <= scratch.max_logit_rows_ &&
+                    pool.n_workers() <= scratch.n_workers_,
+                "a batch fits its scratch");
+  // Laid out for the rows at hand, so that a short pass touches few pages.
+  Place(spec, n_rows_, n_logit_rows, scratch.n_workers_, scratch.buffer_.data(), at_);
+  scratch.logits_ = {at_.logits, static_cast<size_t>(n_logit_rows * spec.n_vocab)};
+  ComputeRotations(rope_factors);
+}
+
+void CpuDecoder::ComputeRotations(const float* rope_factors) {
+  const int64_t n_pairs = spec_.rope_dims / 2;
+  for (size_t s = 0; s < slices_.size(); ++s) {
+    const int64_t first_position = slices_[s].kv->n_tokens();
+    for (size_t t = 0; t < slices_[s].tokens.size(); ++t) {
+      const double position = static_cast<double>(first_position + static_cast<int64_t>(t)) *
+                              spec_.rope_position_scale;
+      const int64_t row = first_row_[s] + static_cast<int64_t>(t);
+      for (int64_t i = 0; i < n_pairs; ++i) {
+        const double exponent = -2.0 * static_cast<double>(i) / static_cast<double>(spec_.rope_dims);
+        double angle = position * std::pow(static_cast<double>(spec_.rope_base), exponent);
+        if (rope_factors != nullptr) angle /= rope_factors[i];
+        at_.cos[row * n_pairs + i] = static_cast<float>(std::cos(angle));
+        at_.sin[row * n_pairs + i] = static_cast<float>(std::sin(angle));
+      }
+    }
+  }
+}
+
+void CpuDecoder::ForRows(int64_t n_rows, absl::FunctionRef<void(int64_t)> body) {
+  if (n_rows <= kRowsPerPiece) {
+    for (int64_t row = 0; row < n_rows; ++row) body(row);
+    return;
+  }
+  pool_.Run((n_rows + kRowsPerPiece - 1) / kRowsPerPiece, [&](int64_t piece, int) {
+    const int64_t end = std::min(n_rows, (piece + 1) * kRowsPerPiece);
+    for (int64_t row = piece * kRowsPerPiece; row < end; ++row) body(row);
+  });
+}
+
+void CpuDecoder::NormRows(const float* norm, const float* x, int64_t n_rows, float* y) {
+  const int64_t d = spec_.d_model;
+  ForRows(n_rows, [&](int64_t row) {
+    kernels_.rms_norm(x + row * d, norm, d, spec_.norm_epsilon, y + row * d);
+  });
+}
+
+void CpuDecoder::Multiply(const float* input, int64_t n_rows, int64_t n_cols,
+                          absl::Span<const Product> products) {
+  const auto quantized = QuantizedActivations::In(at_.quantized, n_rows, n_cols);
+  if (activations_ == Activations::kInt8) {
+    ForRows(n_rows, [&](int64_t row) {
+      kernels_.quantize_activations(input + row * n_cols, n_cols, RowOf(quantized, row));
+    });
+  }
+  int64_t n_outputs = 0;
+  for (const Product& product : products) n_outputs += product.linear->w.n_rows;
+  // Few long pieces: each is one stream through the file. Several per worker even out the load.
+  const int64_t wanted_pieces = 4 * pool_.n_workers();
+  int64_t rows_per_piece = (n_outputs + wanted_pieces - 1) / wanted_pieces;
+  rows_per_piece = (rows_per_piece + kMatmulRowAlign - 1) / kMatmulRowAlign * kMatmulRowAlign;
+  int64_t n_pieces = 0;
+  for (const Product& product : products) {
+    n_pieces += (product.linear->w.n_rows + rows_per_piece - 1) / rows_per_piece;
+  }
+  pool_.Run(n_pieces, [&](int64_t piece, int worker) {
+    for (const Product& product : products) {
+      const int64_t n = (product.linear->w.n_rows + rows_per_piece - 1) / rows_per_piece;
+      if (piece >= n) {
+        piece -= n;
+        continue;
+      }
+      const int64_t begin = piece * rows_per_piece;
+      const int64_t end = std::min(product.linear->w.n_rows, begin + rows_per_piece);
+      MultiplyRows(product, input, n_rows, quantized, begin, end, worker);
+      return;
+    }
+  });
+}
+
+void CpuDecoder::MultiplyRows(const Product& product, const float* input, int64_t n_rows,
+                              const QuantizedActivations& quantized, int64_t begin, int64_t end,
+                              int worker) {
+  const MatrixView& w = product.linear->w;
+  uint8_t* scratch = at_.workers + worker * at_.worker_bytes;
+  if (activations_ == Activations::kInt8 && !IsFloat(w.type)) {
+    kernels_.matmul_q8(w, begin, end, quantized, product.y, w.n_rows, scratch);
+  } else {
+    kernels_.matmul_f32(w, begin, end, input, n_rows, w.n_cols, product.y, w.n_rows, scratch);
+  }
+  for (int64_t row = 0; row < n_rows; ++row) {
+    float* y = product.y + row * w.n_rows + begin;
+    if (product.linear->bias != nullptr) kernels_.add(product.linear->bias + begin, end - begin, y);
+    if (product.residual != nullptr) {
+      kernels_.add(y, end - begin, product.residual + row * w.n_rows + begin);
+    }
+  }
+}
+
+void CpuDecoder::Embed(const MatrixView& embedding) {
+  for (size_t s = 0; s < slices_.size(); ++s) {
+    for (size_t t = 0; t < slices_[s].tokens.size(); ++t) {
+      const int64_t row = first_row_[s] + static_cast<int64_t>(t);
+      kernels_.dequantize_row(embedding.type, embedding.row(slices_[s].tokens[t]), spec_.d_model,
+                              at_.x + row * spec_.d_model);
+    }
+  }
+}
+
+void CpuDecoder::NormQkvRopeAppend(int64_t layer, const LayerWeights& w) {
+  NormRows(w.attention_norm, at_.x, n_rows_, at_.normed);
+  Multiply(at_.normed, n_rows_, spec_.d_model, {{&w.q, at_.q}, {&w.k, at_.k}, {&w.v, at_.v}});
+  for (size_t s = 0; s < slices_.size(); ++s) {
+    ForRows(static_cast<int64_t>(slices_[s].tokens.size()), [&](int64_t token) {
+      RotateAndAppend(layer, slices_[s], token, first_row_[s] + token);
+    });
+  }
+}
+
+void CpuDecoder::RotateAndAppend(int64_t layer, const SequenceSlice& slice, int64_t token,
+                                 int64_t row) {
+  const int64_t head_dim = spec_.head_dim;
+  const int64_t n_pairs = spec_.rope_dims / 2;
+  const auto rotate =
+      spec_.rope == RopeKind::kAdjacent ? kernels_.rope_adjacent : kernels_.rope_halves;
+  const float* cos = at_.cos + row * n_pairs;
+  const float* sin = at_.sin + row * n_pairs;
+  for (int64_t h = 0; h < spec_.n_heads; ++h) {
+    rotate(at_.q + row * spec_.d_q() + h * head_dim, n_pairs, cos, sin);
+  }
+  const int64_t position = slice.kv->n_tokens() + token;
+  for (int64_t h = 0; h < spec_.n_kv_heads; ++h) {
+    float* k = at_.k + row * spec_.d_kv() + h * head_dim;
+    rotate(k, n_pairs, cos, sin);
+    kernels_.f32_to_f16(k, head_dim, slice.kv->keys(layer, h) + position * head_dim);
+    kernels_.f32_to_f16(at_.v + row * spec_.d_kv() + h * head_dim, head_dim,
+                        slice.kv->values(layer, h) + position * head_dim);
+  }
+}
+
+void CpuDecoder::Attend(int64_t layer) {
+  const int64_t group = spec_.n_heads / spec_.n_kv_heads;
+  for (size_t s = 0; s < slices_.size(); ++s) {
+    const SequenceSlice& slice = slices_[s];
+    const int64_t n_tokens = static_cast<int64_t>(slice.tokens.size());
+    const int64_t n_tiles = (n_tokens + kAttentionTile - 1) / kAttentionTile;
+    pool_.Run(n_tiles * spec_.n_kv_heads, [&](int64_t piece, int worker) {
+      // The last tiles see the most keys: hand them out first.
+      const int64_t tile = n_tiles - 1 - piece / spec_.n_kv_heads;
+      const int64_t kv_head = piece % spec_.n_kv_heads;
+      const int64_t begin = tile * kAttentionTile;
+      const int64_t row = first_row_[s] + begin;
+      AttentionArgs args;
+      args.n_tokens = std::min(kAttentionTile, n_tokens - begin);
+      args.n_heads = group;
+      args.head_dim = spec_.head_dim;
+      args.first_position = slice.kv->n_tokens() + begin;
+      args.n_kv = args.first_position + args.n_tokens;
+      args.q = at_.q + row * spec_.d_q() + kv_head * group * spec_.head_dim;
+      args.q_stride = spec_.d_q();
+      args.k = slice.kv->keys(layer, kv_head);
+      args.v = slice.kv->values(layer, kv_head);
+      args.scale = 1.0f / std::sqrt(static_cast<float>(spec_.head_dim));
+      args.out = at_.attended + row * spec_.d_q() + kv_head * group * spec_.head_dim;
+      args.out_stride = spec_.d_q();
+      args.scratch = reinterpret_cast<float*>(at_.workers + worker * at_.worker_bytes);
+      kernels_.attend(args);
+    });
+  }
+}
+
+void CpuDecoder::ProjectResidual(const LinearWeights& o) {
+  Multiply(at_.attended, n_rows_, spec_.d_q(), {{&o, at_.projected, at_.x}});
+}
+
+void CpuDecoder::NormGateUpActivate(const LayerWeights& w) {
+  NormRows(w.ffn_norm, at_.x, n_rows_, at_.normed);
+  Multiply(at_.normed, n_rows_, spec_.d_model, {{&w.gate, at_.gate}, {&w.up, at_.up}});
+  ForRows(n_rows_, [&](int64_t row) {
+    float* gate = at_.gate + row * spec_.d_ff;
+    kernels_.silu_mul(gate, at_.up + row * spec_.d_ff, spec_.d_ff, gate);
+  });
+}
+
+void CpuDecoder::DownResidual(const LinearWeights& down) {
+  Multiply(at_.gate, n_rows_, spec_.d_ff, {{&down, at_.projected, at_.x}});
+}
+
+void CpuDecoder::NormHead(const float* norm, const LinearWeights& head) {
+  for (const SequenceSlice& slice : slices_) {
+    slice.kv->Extend(static_cast<int64_t>(slice.tokens.size()));
+  }
+  if (logit_rows_.empty()) return;
+  // Rows that want logits are gathered at the front of `projected`, which nobody needs any more.
+  const int64_t d = spec_.d_model;
+  const int64_t n_logit_rows = static_cast<int64_t>(logit_rows_.size());
+  for (int64_t i = 0; i < n_logit_rows; ++i) {
+    std::memcpy(at_.projected + i * d, at_.x + logit_rows_[i] * d, d * sizeof(float));
+  }
+  NormRows(norm, at_.projected, n_logit_rows, at_.normed);
+  Multiply(at_.normed, n_logit_rows, d, {{&head, at_.logits}});
+}
+
+}  // namespace coterie

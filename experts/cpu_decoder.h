@@ -1,0 +1,127 @@
+#pragma once
+
+// The CPU back end of experts/decoder.h.
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/types/span.h"
+#include "core/kernels/kernels.h"
+#include "core/memory/aligned_buffer.h"
+#include "core/threads/worker_pool.h"
+#include "experts/arch_spec.h"
+#include "experts/decoder_weights.h"
+#include "experts/kv_cache.h"
+
+namespace coterie {
+
+// How activations enter matrix products with quantised weights.
+enum class Activations : uint8_t {
+  kInt8,  // Rounded to 8 bits per block of 32: fast, within 0.03 nats of float32.
+  kF32,   // Not rounded: the reference, several times slower.
+};
+
+// Which rows of a slice get logits.
+enum class LogitRows : uint8_t { kNone, kLast, kAll };
+
+// The tokens of one sequence that a pass appends to its KV cache.
+struct SequenceSlice {
+  KvCache* kv = nullptr;
+  absl::Span<const int32_t> tokens;
+  LogitRows logits = LogitRows::kLast;
+};
+
+// Working memory of passes over at most max_tokens rows with logits for at most max_logit_rows.
+// Reused from pass to pass; thread-compatible; one pass at a time. Bytes() is what to charge.
+class DecoderScratch {
+ public:
+  static int64_t Bytes(const ArchSpec& spec, int64_t max_tokens, int64_t max_logit_rows,
+                       int n_workers);
+
+  DecoderScratch(const ArchSpec& spec, int64_t max_tokens, int64_t max_logit_rows, int n_workers);
+
+  int64_t max_tokens() const { return max_tokens_; }
+  int64_t max_logit_rows() const { return max_logit_rows_; }
+
+  // Logits of the last pass, [n_logit_rows, n_vocab].
+  absl::Span<const float> logits() const { return logits_; }
+
+ private:
+  friend class CpuDecoder;
+
+  int64_t max_tokens_;
+  int64_t max_logit_rows_;
+  int n_workers_;
+  AlignedBuffer buffer_;
+  absl::Span<const float> logits_;
+};
+
+// One forward pass over a batch of slices. Lives for that pass only; the operations are called by
+// RunDecoder in order. The caller has checked token ids, KV room and scratch size.
+class CpuDecoder {
+ public:
+  CpuDecoder(const ArchSpec& spec, const float* rope_factors, absl::Span<const SequenceSlice> slices,
+             Activations activations, WorkerPool& pool, DecoderScratch& scratch);
+
+  void Embed(const MatrixView& embedding);
+  void NormQkvRopeAppend(int64_t layer, const LayerWeights& w);
+  void Attend(int64_t layer);
+  void ProjectResidual(const LinearWeights& o);
+  void NormGateUpActivate(const LayerWeights& w);
+  void DownResidual(const LinearWeights& down);
+  void NormHead(const float* norm, const LinearWeights& head);
+
+ private:
+  friend class DecoderScratch;
+
+  // Pointers into the scratch, all row-major with one row per token.
+  struct Layout {
+    float* x = nullptr;          // [n_rows, d_model], the residual stream
+    float* normed = nullptr;     // [n_rows, d_model]
+    float* q = nullptr;          // [n_rows, d_q]
+    float* k = nullptr;          // [n_rows, d_kv]
+    float* v = nullptr;          // [n_rows, d_kv]
+    float* attended = nullptr;   // [n_rows, d_q]
+    float* gate = nullptr;       // [n_rows, d_ff]
+    float* up = nullptr;         // [n_rows, d_ff]
+    float* projected = nullptr;  // [n_rows, d_model]
+    float* cos = nullptr;        // [n_rows, rope_dims / 2]
+    float* sin = nullptr;        // [n_rows, rope_dims / 2]
+    float* logits = nullptr;     // [n_logit_rows, n_vocab]
+    uint8_t* quantized = nullptr;
+    uint8_t* workers = nullptr;  // n_workers areas of worker_bytes
+    int64_t worker_bytes = 0;
+  };
+  // Lays the scratch out from `base` (null to measure) and returns its size in bytes.
+  static int64_t Place(const ArchSpec& spec, int64_t n_rows, int64_t n_logit_rows, int n_workers,
+                       uint8_t* base, Layout& layout);
+
+  // One product y = W input + bias of a phase; y is also added to `residual` where given.
+  struct Product {
+    const LinearWeights* linear = nullptr;
+    float* y = nullptr;  // [n_rows, w.n_rows]
+    float* residual = nullptr;
+  };
+  // Computes the products of one input [n_rows, n_cols] in one parallel phase.
+  void Multiply(const float* input, int64_t n_rows, int64_t n_cols,
+                absl::Span<const Product> products);
+  void MultiplyRows(const Product& product, const float* input, int64_t n_rows,
+                    const QuantizedActivations& quantized, int64_t begin, int64_t end, int worker);
+  void NormRows(const float* norm, const float* x, int64_t n_rows, float* y);
+  void ForRows(int64_t n_rows, absl::FunctionRef<void(int64_t row)> body);
+  void ComputeRotations(const float* rope_factors);
+  void RotateAndAppend(int64_t layer, const SequenceSlice& slice, int64_t token, int64_t row);
+
+  const ArchSpec& spec_;
+  const KernelTable& kernels_;
+  absl::Span<const SequenceSlice> slices_;
+  const Activations activations_;
+  WorkerPool& pool_;
+  DecoderScratch& scratch_;
+  int64_t n_rows_ = 0;
+  std::vector<int64_t> first_row_;   // of each slice
+  std::vector<int64_t> logit_rows_;  // rows that get logits
+  Layout at_;
+};
+
+}  // namespace coterie
