@@ -1,0 +1,56 @@
+# The commands of this project. Each installs what it needs; see .ci/setup.
+#   make demo          builds, fetches two small models and answers eight prompts
+#   make test          builds and runs every test
+#   make bench         measures; writes nothing outside build/
+#   make build         the release build of libraries, tests and tools
+#   make install       the Python package and the coterie command into .venv
+.PHONY: demo test bench build install setup models format check clean
+
+MODELS ?= small
+SMALL_MODELS := smollm2-135m qwen2.5-coder-0.5b
+ifeq ($(MODELS),all)
+  PULLED := $(SMALL_MODELS) qwen2.5-coder-1.5b
+else ifeq ($(MODELS),none)
+  PULLED :=
+else
+  PULLED := $(SMALL_MODELS)
+endif
+
+JOBS ?= $(shell nproc)
+PYTHON_SOURCES := python tests/python bench router/training
+
+setup:
+	@.ci/setup
+
+build: setup
+	@cmake --preset release -DCOTERIE_BENCH=ON >/dev/null
+	@cmake --build --preset release -j $(JOBS)
+
+install: setup
+	@CMAKE_BUILD_PARALLEL_LEVEL=$(JOBS) .venv/bin/python -m pip install -q \
+	  --disable-pip-version-check --no-build-isolation --no-deps .
+
+models: install
+	@if [ -n "$(PULLED)" ]; then .venv/bin/coterie pull $(PULLED); fi
+
+demo: install
+	@.venv/bin/python bench/demo.py $(if $(filter all,$(MODELS)),--all)
+
+test: build models
+	@ctest --test-dir build/release --output-on-failure -j $(JOBS) \
+	  $(if $(filter none,$(MODELS)),-LE model)
+	@.venv/bin/python -m pytest -q tests/python \
+	  -m "not peer$(if $(filter none,$(MODELS)), and not model)"
+
+bench: build models
+	@.venv/bin/python bench/run.py
+
+check: setup
+	@.ci/checks
+
+format:
+	@git ls-files '*.h' '*.cc' | xargs clang-format -i
+	@.venv/bin/ruff format $(PYTHON_SOURCES)
+
+clean:
+	@rm -rf build

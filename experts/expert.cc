@@ -1,0 +1,61 @@
+#include "experts/expert.h"
+
+#include "absl/strings/str_cat.h"
+#include "core/base/status_macros.h"
+#include "experts/decoder.h"
+
+namespace coterie {
+
+absl::StatusOr<std::shared_ptr<const Expert>> Expert::Open(absl::string_view path) {
+  auto expert = std::shared_ptr<Expert>(new Expert());
+  COTERIE_ASSIGN_OR_RETURN(expert->file_, GgufFile::Open(path));
+  const GgufFile& file = *expert->file_;
+  COTERIE_ASSIGN_OR_RETURN(expert->spec_, ArchSpec::FromGguf(file));
+  COTERIE_ASSIGN_OR_RETURN(expert->weights_, DecoderWeights::FromGguf(file, expert->spec_));
+  COTERIE_ASSIGN_OR_RETURN(expert->tokenizer_, Tokenizer::FromGguf(file));
+  if (expert->tokenizer_->n_vocab() > expert->spec_.n_vocab) {
+    return absl::DataLossError(absl::StrCat(
+        "the tokenizer has more tokens than the embedding has rows: tokens=",
+        expert->tokenizer_->n_vocab(), ", rows=", expert->spec_.n_vocab, ", file=", path));
+  }
+  if (file.Has("tokenizer.chat_template")) {
+    COTERIE_ASSIGN_OR_RETURN(const absl::string_view source,
+                             file.GetString("tokenizer.chat_template"));
+    COTERIE_ASSIGN_OR_RETURN(expert->chat_template_, ChatTemplate::Parse(source, path));
+  }
+  return expert;
+}
+
+absl::Status Expert::Forward(absl::Span<const SequenceSlice> slices, Activations activations,
+                             WorkerPool& pool, DecoderScratch& scratch) const {
+  int64_t n_rows = 0;
+  int64_t n_logit_rows = 0;
+  for (const SequenceSlice& slice : slices) {
+    const int64_t n_tokens = static_cast<int64_t>(slice.tokens.size());
+    if (n_tokens == 0) return absl::InvalidArgumentError("a slice has no tokens");
+    for (const TokenId token : slice.tokens) {
+      if (token < 0 || token >= spec_.n_vocab) {
+        return absl::InvalidArgumentError(absl::StrCat(
+            "token id is outside the vocabulary: id=", token, ", n_vocab=", spec_.n_vocab));
+      }
+    }
+    if (n_tokens > slice.kv->capacity_tokens() - slice.kv->n_tokens()) {
+      return absl::ResourceExhaustedError(absl::StrCat(
+          "the KV cache is full: n_tokens=", slice.kv->n_tokens(), ", more=", n_tokens,
+          ", capacity=", slice.kv->capacity_tokens()));
+    }
+    n_rows += n_tokens;
+    if (slice.logits == LogitRows::kAll) n_logit_rows += n_tokens;
+    if (slice.logits == LogitRows::kLast) n_logit_rows += 1;
+  }
+  if (n_rows > scratch.max_tokens() || n_logit_rows > scratch.max_logit_rows()) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "the batch does not fit its scratch: rows=", n_rows, " of ", scratch.max_tokens(),
+        ", logit rows=", n_logit_rows, " of ", scratch.max_logit_rows()));
+  }
+  CpuDecoder decoder(spec_, weights_.rope_factors, slices, activations, pool, scratch);
+  RunDecoder(spec_, weights_, decoder);
+  return absl::OkStatus();
+}
+
+}  // namespace coterie

@@ -1,0 +1,57 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "core/formats/chat_template.h"
+#include "core/formats/gguf_file.h"
+#include "core/formats/tokenizer.h"
+#include "core/threads/worker_pool.h"
+#include "experts/arch_spec.h"
+#include "experts/base_source.h"
+#include "experts/cpu_decoder.h"
+#include "experts/decoder_weights.h"
+
+namespace coterie {
+
+// A loaded model file: weights read in place from the mapping, tokenizer and chat template.
+// Immutable, thread-safe: any number of sessions may run forward passes at once.
+class Expert : public BaseModel {
+ public:
+  // Maps and validates a GGUF file. Errors name the file and what it lacks: kNotFound, kDataLoss
+  // for a damaged one, kUnimplemented for an architecture, tensor type, tokenizer or template
+  // construct that is not supported.
+  static absl::StatusOr<std::shared_ptr<const Expert>> Open(absl::string_view path);
+
+  const ArchSpec& spec() const { return spec_; }
+  const GgufFile& file() const { return *file_; }
+  const Tokenizer& tokenizer() const { return *tokenizer_; }
+  // Null for a base model, which continues text and knows no conversation.
+  const ChatTemplate* chat_template() const { return chat_template_.get(); }
+
+  // Bytes to charge while the expert is loaded.
+  int64_t weight_bytes() const { return file_->tensor_bytes(); }
+  int64_t tokenizer_bytes() const { return tokenizer_->memory_bytes(); }
+
+  // Appends the slices' tokens to their KV caches and computes the wanted logits, which then stand
+  // in scratch.logits(), [n_logit_rows, n_vocab], in slice order. kInvalidArgument for an empty
+  // slice or a token id outside the vocabulary, kResourceExhausted where a KV cache or the scratch
+  // has no room; nothing is changed then.
+  absl::Status Forward(absl::Span<const SequenceSlice> slices, Activations activations,
+                       WorkerPool& pool, DecoderScratch& scratch) const;
+
+ private:
+  Expert() = default;
+
+  std::unique_ptr<const GgufFile> file_;
+  ArchSpec spec_;
+  DecoderWeights weights_;
+  std::unique_ptr<const Tokenizer> tokenizer_;
+  std::unique_ptr<const ChatTemplate> chat_template_;
+};
+
+}  // namespace coterie

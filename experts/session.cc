@@ -1,0 +1,76 @@
+#include "experts/session.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/check.h"
+
+namespace coterie {
+namespace {
+
+// Long enough that unpacking a weight panel is spread over many tokens, short enough that the
+// scratch stays in the caches' reach and a cancel is noticed soon.
+constexpr int64_t kPrefillChunkTokens = 256;
+
+absl::Status PoisonedError() {
+  return absl::FailedPreconditionError("the session failed before; reset it first");
+}
+
+}  // namespace
+
+SessionShape SessionShape::ForTokens(int64_t n_tokens) {
+  return {n_tokens, std::clamp<int64_t>(n_tokens, 1, kPrefillChunkTokens)};
+}
+
+Session::Session(std::shared_ptr<const Expert> expert, WorkerPool& pool, const SessionShape& shape,
+                 Activations activations)
+    : expert_(std::move(expert)),
+      pool_(pool),
+      activations_(activations),
+      kv_(expert_->spec(), shape.capacity_tokens),
+      scratch_(expert_->spec(), shape.chunk_tokens, 1, pool.n_workers()) {}
+
+absl::Status Session::Prefill(absl::Span<const TokenId> tokens, std::stop_token cancel) {
+  if (poisoned_) return PoisonedError();
+  if (tokens.empty()) return absl::InvalidArgumentError("there are no tokens to append");
+  if (static_cast<int64_t>(tokens.size()) > capacity_tokens() - n_tokens()) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("the conversation is longer than its capacity: tokens=",
+                     n_tokens() + static_cast<int64_t>(tokens.size()),
+                     ", capacity_tokens=", capacity_tokens()));
+  }
+  logits_ = {};
+  while (!tokens.empty()) {
+    if (cancel.stop_requested()) return absl::CancelledError("cancelled while reading the prompt");
+    const size_t n = std::min(tokens.size(), static_cast<size_t>(scratch_.max_tokens()));
+    const bool is_last = n == tokens.size();
+    const SequenceSlice slice{&kv_, tokens.first(n),
+                              is_last ? LogitRows::kLast : LogitRows::kNone};
+    const absl::Status status = expert_->Forward({&slice, 1}, activations_, pool_, scratch_);
+    if (absl::IsInvalidArgument(status)) return status;
+    if (!status.ok()) return Poison(status);
+    tokens.remove_prefix(n);
+  }
+  logits_ = scratch_.logits();
+  return absl::OkStatus();
+}
+
+absl::Status Session::Rewind(int64_t n_tokens) {
+  if (poisoned_) return PoisonedError();
+  logits_ = {};
+  return kv_.Truncate(n_tokens);
+}
+
+void Session::Reset() {
+  poisoned_ = false;
+  logits_ = {};
+  COTERIE_CHECK(kv_.Truncate(0).ok(), "a conversation can always be emptied");
+}
+
+absl::Status Session::Poison(absl::Status status) {
+  poisoned_ = true;
+  return status;
+}
+
+}  // namespace coterie

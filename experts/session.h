@@ -1,0 +1,71 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <stop_token>
+
+#include "absl/status/status.h"
+#include "absl/types/span.h"
+#include "core/threads/worker_pool.h"
+#include "experts/cpu_decoder.h"
+#include "experts/expert.h"
+#include "experts/kv_cache.h"
+
+namespace coterie {
+
+// How much memory a session takes; charge it before creating one.
+struct SessionShape {
+  int64_t capacity_tokens = 0;  // Longest conversation: prompt and answer.
+  int64_t chunk_tokens = 0;     // Prompt tokens per forward pass.
+
+  int64_t KvBytes(const ArchSpec& spec) const { return spec.KvBytes(capacity_tokens); }
+  int64_t ScratchBytes(const ArchSpec& spec, int n_workers) const {
+    return DecoderScratch::Bytes(spec, chunk_tokens, 1, n_workers);
+  }
+  // A shape for at most n_tokens, with the chunk size that prefills fastest.
+  static SessionShape ForTokens(int64_t n_tokens);
+};
+
+// One conversation with one expert: its tokens so far and their KV. Thread-compatible.
+//
+// After an error inside a pass the session is poisoned: every call but Reset returns
+// kFailedPrecondition. Bad arguments and cancellation do not poison it.
+class Session {
+ public:
+  Session(std::shared_ptr<const Expert> expert, WorkerPool& pool, const SessionShape& shape,
+          Activations activations = Activations::kInt8);
+
+  const Expert& expert() const { return *expert_; }
+  int64_t n_tokens() const { return kv_.n_tokens(); }
+  int64_t capacity_tokens() const { return kv_.capacity_tokens(); }
+
+  // Appends tokens in chunks; logits() then belongs to the last one. kInvalidArgument if there are
+  // none, kResourceExhausted if they do not fit the capacity, kCancelled between chunks: what was
+  // appended until then stays, Rewind drops it.
+  absl::Status Prefill(absl::Span<const TokenId> tokens, std::stop_token cancel);
+
+  // Appends one token.
+  absl::Status Decode(TokenId token) { return Prefill({&token, 1}, std::stop_token()); }
+
+  // Logits after the last token, [n_vocab]; empty before the first pass and after Rewind.
+  absl::Span<const float> logits() const { return logits_; }
+
+  // Forgets all but the first n_tokens.
+  absl::Status Rewind(int64_t n_tokens);
+
+  // Back to an empty conversation, healthy again.
+  void Reset();
+
+ private:
+  absl::Status Poison(absl::Status status);
+
+  std::shared_ptr<const Expert> expert_;
+  WorkerPool& pool_;
+  const Activations activations_;
+  KvCache kv_;
+  DecoderScratch scratch_;
+  absl::Span<const float> logits_;
+  bool poisoned_ = false;
+};
+
+}  // namespace coterie
