@@ -61,11 +61,21 @@ MappedFile::~MappedFile() {
   if (data_ != nullptr) munmap(const_cast<uint8_t*>(data_), static_cast<size_t>(size_));
 }
 
-void MappedFile::WillNeed(absl::Span<const uint8_t> range) const {
+void MappedFile::WillNeed(absl::Span<const uint8_t> range) const { Advise(range, MADV_WILLNEED); }
+
+void MappedFile::Populate(absl::Span<const uint8_t> range) const {
+#ifdef MADV_POPULATE_READ
+  Advise(range, MADV_POPULATE_READ);
+#else
+  Advise(range, MADV_WILLNEED);
+#endif
+}
+
+void MappedFile::Advise(absl::Span<const uint8_t> range, int advice) const {
   const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
   const auto begin = reinterpret_cast<uintptr_t>(range.data()) & ~(page - 1);
   const auto end = reinterpret_cast<uintptr_t>(range.data()) + range.size();
-  madvise(reinterpret_cast<void*>(begin), end - begin, MADV_WILLNEED);
+  madvise(reinterpret_cast<void*>(begin), end - begin, advice);
 }
 
 }  // namespace coterie

@@ -27,12 +27,18 @@ class MappedFile {
   int64_t size() const { return size_; }
   const std::string& path() const { return path_; }
 
-  // Asks the system to read the bytes ahead. A hint: never fails.
+  // Asks the system to begin reading the bytes. A hint: never fails and does not wait.
   void WillNeed(absl::Span<const uint8_t> range) const;
+
+  // Reads the bytes into memory and maps their pages, so that later access does not wait. Where the
+  // system cannot do it, later access reads them one page at a time instead.
+  void Populate(absl::Span<const uint8_t> range) const;
 
  private:
   MappedFile(std::string path, const uint8_t* data, int64_t size)
       : path_(std::move(path)), data_(data), size_(size) {}
+
+  void Advise(absl::Span<const uint8_t> range, int advice) const;
 
   std::string path_;
   const uint8_t* data_ = nullptr;
