@@ -30,7 +30,7 @@ class AlignedBuffer {
 
  private:
   struct Unmap {
-    int64_t mapped_bytes = 0;
+    int64_t mapped_bytes;
     void operator()(uint8_t* data) const;
   };
   std::unique_ptr<uint8_t[], Unmap> data_;

@@ -1,0 +1,83 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+
+#include "experts/base_source.h"
+
+namespace coterie {
+
+// One thing that happened in an ExpertCache.
+struct CacheEvent {
+  enum class Kind : uint8_t { kLoading, kLoaded, kEvicted, kLoadFailed };
+
+  Kind kind = Kind::kLoading;
+  uint64_t sequence = 0;  // Rises in the order of what happened; delivery may overtake.
+  BaseId base;
+  int64_t bytes = 0;        // Of the base.
+  int64_t done_bytes = 0;   // kLoading: read so far.
+  absl::Duration took;      // kLoaded: the measured load time.
+  std::string why;          // kEvicted: why this base and for what, in words and numbers.
+  BaseId for_base;          // kEvicted: whose request it made room for; empty if for none.
+  absl::Status status;      // kLoadFailed.
+  absl::Duration retry_in;  // kLoadFailed: how long further requests are refused.
+};
+
+// Called with no lock held, from loading and requesting threads at the same time. Must not call the
+// cache's Acquire, and returns soon: the request waits for it. It lives as long as the cache.
+using CacheEventSink = std::function<void(const CacheEvent&)>;
+
+// A base that was evicted, as told to the request it made room for.
+struct Eviction {
+  BaseId base;
+  int64_t bytes = 0;
+  std::string why;
+};
+
+// Counts since the cache began.
+struct CacheStats {
+  int64_t n_hits = 0;   // Leases on a base that was ready.
+  int64_t n_joins = 0;  // Requests that joined a load under way.
+  int64_t n_loads = 0;  // Loads that succeeded, prefetches included.
+  int64_t n_failed_loads = 0;
+  int64_t n_cancelled_loads = 0;  // Nobody wanted them any more.
+  int64_t n_prefetches = 0;       // Loads begun by Prefetch.
+  int64_t n_evictions = 0;
+  int64_t n_waits = 0;  // Requests that waited for memory.
+  int64_t n_timeouts = 0;
+  int64_t n_cancels = 0;
+  int64_t n_never_fits = 0;
+  int64_t loaded_bytes = 0;
+  int64_t evicted_bytes = 0;
+  int64_t peak_bytes = 0;    // Of the whole budget.
+  absl::Duration wait_time;  // Of all requests, for memory and for loads.
+  absl::Duration load_time;  // Of all loads that succeeded.
+};
+
+enum class BaseState : uint8_t { kAbsent, kLoading, kReady, kEvicting };
+
+// One base that the cache has dealt with.
+struct BaseResidency {
+  BaseId base;
+  BaseState state = BaseState::kAbsent;
+  int64_t bytes = 0;       // Charged while the state is not kAbsent.
+  int64_t done_bytes = 0;  // kLoading: read so far.
+  int64_t n_leases = 0;    // Requests that wait for the load included.
+  int64_t n_pins = 0;
+  int64_t n_uses = 0;
+  absl::Time last_use = absl::InfinitePast();
+  absl::Duration reload_time;  // Zero: never loaded.
+  int64_t n_failures = 0;      // Failed loads since the last success.
+};
+
+// What is loaded at one moment, in order of id.
+struct Residency {
+  std::vector<BaseResidency> bases;
+};
+
+}  // namespace coterie
