@@ -16,7 +16,7 @@ inline constexpr int kActivationBlock = 32;
 
 // Activations rounded to 8 bits: per token and block of 32 values one scale, x ~ scale * q with
 // q in [-127, 127]; sums hold scale * sum(q) of each half block (16 values), for weight types with
-// a minimum or an offset. A view; ActivationBytes() says how much memory backs it.
+// a minimum or an offset. A view; Bytes() says how much memory backs it.
 struct QuantizedActivations {
   int64_t n_tokens = 0;
   int64_t n_cols = 0;         // A multiple of 32.
@@ -24,6 +24,7 @@ struct QuantizedActivations {
   float* scales = nullptr;    // [n_tokens, n_cols / 32]
   float* sums = nullptr;      // [n_tokens, n_cols / 16]
 
+  // The arrays and the slack behind them that kernels may read (and ignore).
   static int64_t Bytes(int64_t n_tokens, int64_t n_cols);
   // Lays the arrays out in `memory` (64-byte aligned, at least Bytes()).
   static QuantizedActivations In(uint8_t* memory, int64_t n_tokens, int64_t n_cols);

@@ -8,7 +8,7 @@
 namespace coterie {
 
 // How the values of a weight tensor are stored. The names are those of GGUF; block layouts are in
-// core/kernels/dequantize.h.
+// core/kernels/block_readers_scalar.inl.
 enum class TensorType : uint8_t {
   kF32,
   kF16,

@@ -1,0 +1,234 @@
+// Attention of the query heads that share one KV head, with an online softmax (Milakov and
+// Gimelshein, "Online normalizer calculation for softmax", 2018).
+//
+// Keys go in blocks of 64, at multiples of 64, so that a token's result does not depend on its
+// batch. A block is converted to f32 once, keys turned to [dimension][key]; then every query row
+// (token and head) of the call takes it in: scores, running maximum and sum, values.
+
+namespace coterie {
+namespace {
+
+struct AttentionScratch {
+  int64_t padded_dim;  // head_dim rounded up to whole vectors.
+  float* keys;         // [padded_dim][kKeyBlock]
+  float* values;       // [kKeyBlock][padded_dim]
+  float* rows;         // [kLanes][padded_dim]
+  float* scores;       // [kQueryTile][kKeyBlock]
+  float* maxima;       // [n_tokens * n_heads]
+  float* sums;         // [n_tokens * n_heads]
+};
+
+inline AttentionScratch PlaceScratch(const AttentionArgs& args) {
+  AttentionScratch s;
+  s.padded_dim = (args.head_dim + kLanes - 1) / kLanes * kLanes;
+  s.keys = args.scratch;
+  s.values = s.keys + kKeyBlock * s.padded_dim;
+  s.rows = s.values + kKeyBlock * s.padded_dim;
+  s.scores = s.rows + kLanes * s.padded_dim;
+  s.maxima = s.scores + kQueryTile * kKeyBlock;
+  s.sums = s.maxima + args.n_tokens * args.n_heads;
+  return s;
+}
+
+inline void ConvertRow(const uint16_t* from, int64_t n, float* to) {
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) Store(to + i, LoadF16(from + i));
+  if (i < n) Store(to + i, LoadF16N(from + i, n - i));
+}
+
+inline void ZeroRow(float* to, int64_t n) {
+  for (int64_t i = 0; i < n; i += kLanes) Store(to + i, Set1(0.0f));
+}
+
+// Converts keys and values [first, first + kKeyBlock); those beyond n_kv become zeros.
+void LoadKeyBlock(const AttentionArgs& args, int64_t first, const AttentionScratch& s) {
+  const int64_t n = args.n_kv - first < kKeyBlock ? args.n_kv - first : kKeyBlock;
+  for (int64_t j = 0; j < kKeyBlock; ++j) {
+    float* value = s.values + j * s.padded_dim;
+    if (j < n) {
+      ConvertRow(args.v + (first + j) * args.head_dim, args.head_dim, value);
+    } else {
+      ZeroRow(value, s.padded_dim);
+    }
+  }
+  for (int64_t j = 0; j < kKeyBlock; j += kLanes) {
+    for (int64_t r = 0; r < kLanes; ++r) {
+      float* row = s.rows + r * s.padded_dim;
+      if (j + r < n) {
+        ConvertRow(args.k + (first + j + r) * args.head_dim, args.head_dim, row);
+      } else {
+        ZeroRow(row, s.padded_dim);
+      }
+    }
+    for (int64_t d = 0; d < s.padded_dim; d += kLanes) {
+      uint8_t* to[kLanes];
+      for (int i = 0; i < kLanes; ++i) {
+        to[i] = reinterpret_cast<uint8_t*>(s.keys + (d + i) * kKeyBlock + j);
+      }
+      TransposeDwords(reinterpret_cast<const uint8_t*>(s.rows + d), s.padded_dim * 4, to);
+    }
+  }
+}
+
+// Row r of a call: head r % n_heads of token r / n_heads.
+inline const float* QueryRow(const AttentionArgs& args, int64_t r) {
+  return args.q + r / args.n_heads * args.q_stride + r % args.n_heads * args.head_dim;
+}
+inline float* OutRow(const AttentionArgs& args, int64_t r) {
+  return args.out + r / args.n_heads * args.out_stride + r % args.n_heads * args.head_dim;
+}
+
+// The keys that a row sees: [first, last).
+struct KeyRange {
+  int64_t first;
+  int64_t last;
+};
+inline KeyRange VisibleKeys(const AttentionArgs& args, int64_t r) {
+  const int64_t position = args.first_position + r / args.n_heads;
+  KeyRange keys = {0, args.n_kv};
+  if (args.causal && position + 1 < keys.last) keys.last = position + 1;
+  if (args.window > 0 && position + 1 > args.window) keys.first = position + 1 - args.window;
+  return keys;
+}
+
+// Vectors held per row while a tile is computed: as many as registers allow.
+constexpr int kTileVecs = kLanes == 16 ? 4 : 2;
+
+// scores[row][key] = scale * q_row . key for kRows rows and the 64 keys of a block.
+template <int kRows>
+void ScoreTile(const AttentionArgs& args, int64_t first_row, const AttentionScratch& s) {
+  const float* q[kRows];
+  for (int r = 0; r < kRows; ++r) q[r] = QueryRow(args, first_row + r);
+  const Vec scale = Set1(args.scale);
+  for (int j = 0; j < kKeyBlock; j += kTileVecs * kLanes) {
+    Vec acc[kRows][kTileVecs];
+    for (int r = 0; r < kRows; ++r) {
+      for (int v = 0; v < kTileVecs; ++v) acc[r][v] = Set1(0.0f);
+    }
+    for (int64_t d = 0; d < args.head_dim; ++d) {
+      Vec k[kTileVecs];
+      for (int v = 0; v < kTileVecs; ++v) k[v] = Load(s.keys + d * kKeyBlock + j + v * kLanes);
+#pragma GCC unroll 4
+      for (int r = 0; r < kRows; ++r) {
+        const Vec x = Set1(q[r][d]);
+#pragma GCC unroll 4
+        for (int v = 0; v < kTileVecs; ++v) acc[r][v] = Fma(x, k[v], acc[r][v]);
+      }
+    }
+    for (int r = 0; r < kRows; ++r) {
+      for (int v = 0; v < kTileVecs; ++v) {
+        Store(s.scores + r * kKeyBlock + j + v * kLanes, Mul(acc[r][v], scale));
+      }
+    }
+  }
+}
+
+// Turns a row's scores of the block at `first_key` into weights exp(score - maximum), updates its
+// maximum and sum, and returns what earlier values must be multiplied with.
+float WeighRow(const AttentionArgs& args, const AttentionScratch& s, int64_t row, float* scores,
+               int64_t first_key) {
+  const KeyRange keys = VisibleKeys(args, row);
+  if (keys.last <= first_key || keys.first >= first_key + kKeyBlock) {
+    ZeroRow(scores, kKeyBlock);
+    return 1.0f;
+  }
+  for (int64_t j = 0; j < keys.first - first_key; ++j) scores[j] = -INFINITY;
+  for (int64_t j = keys.last - first_key; j < kKeyBlock; ++j) scores[j] = -INFINITY;
+  Vec max = Set1(s.maxima[row]);
+  for (int j = 0; j < kKeyBlock; j += kLanes) max = Max(max, Load(scores + j));
+  const float new_max = MaxOf(max);
+  const Vec shift = Set1(new_max);
+  Vec sum = Set1(0.0f);
+  for (int j = 0; j < kKeyBlock; j += kLanes) {
+    const Vec weight = Exp(Sub(Load(scores + j), shift));
+    Store(scores + j, weight);
+    sum = Add(sum, weight);
+  }
+  const float correction = ::expf(s.maxima[row] - new_max);
+  s.maxima[row] = new_max;
+  s.sums[row] = s.sums[row] * correction + Sum(sum);
+  return correction;
+}
+
+// out = out * correction + weights * values, for kRows rows.
+template <int kRows>
+void AddValues(const AttentionArgs& args, int64_t first_row, const AttentionScratch& s,
+               const float* corrections) {
+  for (int64_t d = 0; d < args.head_dim; d += kTileVecs * kLanes) {
+    Vec acc[kRows][kTileVecs];
+    for (int r = 0; r < kRows; ++r) {
+      const float* out = OutRow(args, first_row + r);
+      for (int v = 0; v < kTileVecs; ++v) {
+        const int64_t at = d + v * kLanes;
+        acc[r][v] = at < args.head_dim
+                        ? Mul(LoadN(out + at, args.head_dim - at), Set1(corrections[r]))
+                        : Set1(0.0f);
+      }
+    }
+    // Beyond head_dim a vector is read twice rather than out of bounds, and not stored.
+    int64_t from[kTileVecs];
+    for (int v = 0; v < kTileVecs; ++v) {
+      from[v] = d + v * kLanes < s.padded_dim ? d + v * kLanes : d;
+    }
+    for (int j = 0; j < kKeyBlock; ++j) {
+      Vec value[kTileVecs];
+      for (int v = 0; v < kTileVecs; ++v) value[v] = Load(s.values + j * s.padded_dim + from[v]);
+#pragma GCC unroll 4
+      for (int r = 0; r < kRows; ++r) {
+        const Vec weight = Set1(s.scores[r * kKeyBlock + j]);
+#pragma GCC unroll 4
+        for (int v = 0; v < kTileVecs; ++v) acc[r][v] = Fma(weight, value[v], acc[r][v]);
+      }
+    }
+    for (int r = 0; r < kRows; ++r) {
+      float* out = OutRow(args, first_row + r);
+      for (int v = 0; v < kTileVecs; ++v) {
+        const int64_t at = d + v * kLanes;
+        if (at < args.head_dim) StoreN(out + at, acc[r][v], args.head_dim - at);
+      }
+    }
+  }
+}
+
+template <int kRows>
+void AttendTile(const AttentionArgs& args, int64_t first_row, int64_t first_key,
+                const AttentionScratch& s) {
+  bool sees_any = false;
+  for (int r = 0; r < kRows; ++r) {
+    const KeyRange keys = VisibleKeys(args, first_row + r);
+    sees_any |= keys.last > first_key && keys.first < first_key + kKeyBlock;
+  }
+  if (!sees_any) return;
+  ScoreTile<kRows>(args, first_row, s);
+  float corrections[kRows];
+  for (int r = 0; r < kRows; ++r) {
+    corrections[r] = WeighRow(args, s, first_row + r, s.scores + r * kKeyBlock, first_key);
+  }
+  AddValues<kRows>(args, first_row, s, corrections);
+}
+
+void Attend(const AttentionArgs& args) {
+  const AttentionScratch s = PlaceScratch(args);
+  const int64_t n_rows = args.n_tokens * args.n_heads;
+  for (int64_t r = 0; r < n_rows; ++r) {
+    s.maxima[r] = -INFINITY;
+    s.sums[r] = 0.0f;
+    Map(OutRow(args, r), args.head_dim, OutRow(args, r), [](Vec) { return Set1(0.0f); });
+  }
+  if (n_rows == 0) return;
+  const int64_t first = VisibleKeys(args, 0).first;
+  const int64_t last = VisibleKeys(args, n_rows - 1).last;
+  for (int64_t key = first / kKeyBlock * kKeyBlock; key < last; key += kKeyBlock) {
+    LoadKeyBlock(args, key, s);
+    int64_t r = 0;
+    for (; r + kQueryTile <= n_rows; r += kQueryTile) AttendTile<kQueryTile>(args, r, key, s);
+    for (; r < n_rows; ++r) AttendTile<1>(args, r, key, s);
+  }
+  for (int64_t r = 0; r < n_rows; ++r) {
+    const Vec scale = Set1(s.sums[r] > 0.0f ? 1.0f / s.sums[r] : 0.0f);
+    Map(OutRow(args, r), args.head_dim, OutRow(args, r), [scale](Vec v) { return Mul(v, scale); });
+  }
+}
+
+}  // namespace
+}  // namespace coterie

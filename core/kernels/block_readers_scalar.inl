@@ -1,0 +1,211 @@
+// Block readers and 8-bit dot products in portable C++: the reference for the others.
+
+namespace coterie {
+namespace {
+
+struct Chunk {
+  uint8_t q[kChunk];
+  Vec8 d[2];
+  Vec8 m[2];
+};
+
+inline void StoreBytes(const Chunk& c, uint8_t* to) { memcpy(to, c.q, kChunk); }
+
+inline void SplitNibbles(const uint8_t* from, uint8_t* q) {
+  for (int j = 0; j < 16; ++j) {
+    q[j] = from[j] & 15;
+    q[j + 16] = from[j] >> 4;
+  }
+}
+
+inline void AddFifthBits(uint32_t high, uint8_t* q) {
+  for (int j = 0; j < 32; ++j) q[j] |= static_cast<uint8_t>((high >> j & 1) << 4);
+}
+
+template <class Type>
+struct Reader;
+
+template <>
+struct Reader<Q4_0> {
+  template <bool kFull>
+  static void Read(const uint8_t* p, int n_blocks, Chunk& c) {
+    for (int i = 0; i < kChunkBlocks; ++i) {
+      const uint8_t* block = BlockAt<Q4_0, kFull>(p, n_blocks, i);
+      c.d[0].lane[i] = HalfToFloat(ReadU16(block));
+      SplitNibbles(block + 2, c.q + 32 * i);
+    }
+  }
+};
+
+template <>
+struct Reader<Q4_1> {
+  template <bool kFull>
+  static void Read(const uint8_t* p, int n_blocks, Chunk& c) {
+    for (int i = 0; i < kChunkBlocks; ++i) {
+      const uint8_t* block = BlockAt<Q4_1, kFull>(p, n_blocks, i);
+      c.d[0].lane[i] = HalfToFloat(ReadU16(block));
+      c.m[0].lane[i] = HalfToFloat(ReadU16(block + 2));
+      SplitNibbles(block + 4, c.q + 32 * i);
+    }
+  }
+};
+
+template <>
+struct Reader<Q5_0> {
+  template <bool kFull>
+  static void Read(const uint8_t* p, int n_blocks, Chunk& c) {
+    for (int i = 0; i < kChunkBlocks; ++i) {
+      const uint8_t* block = BlockAt<Q5_0, kFull>(p, n_blocks, i);
+      c.d[0].lane[i] = HalfToFloat(ReadU16(block));
+      SplitNibbles(block + 6, c.q + 32 * i);
+      AddFifthBits(ReadU32(block + 2), c.q + 32 * i);
+    }
+  }
+};
+
+template <>
+struct Reader<Q5_1> {
+  template <bool kFull>
+  static void Read(const uint8_t* p, int n_blocks, Chunk& c) {
+    for (int i = 0; i < kChunkBlocks; ++i) {
+      const uint8_t* block = BlockAt<Q5_1, kFull>(p, n_blocks, i);
+      c.d[0].lane[i] = HalfToFloat(ReadU16(block));
+      c.m[0].lane[i] = HalfToFloat(ReadU16(block + 2));
+      SplitNibbles(block + 8, c.q + 32 * i);
+      AddFifthBits(ReadU32(block + 4), c.q + 32 * i);
+    }
+  }
+};
+
+template <>
+struct Reader<Q8_0> {
+  template <bool kFull>
+  static void Read(const uint8_t* p, int n_blocks, Chunk& c) {
+    for (int i = 0; i < kChunkBlocks; ++i) {
+      const uint8_t* block = BlockAt<Q8_0, kFull>(p, n_blocks, i);
+      c.d[0].lane[i] = HalfToFloat(ReadU16(block));
+      memcpy(c.q + 32 * i, block + 2, 32);
+    }
+  }
+};
+
+inline void ReadScales(const uint8_t* block, Chunk& c) {
+  const float d = HalfToFloat(ReadU16(block)), dmin = HalfToFloat(ReadU16(block + 2));
+  const SixBitScales s = UnpackScales(block + 4);
+  for (int i = 0; i < 8; ++i) {
+    c.d[0].lane[i] = d * static_cast<float>(s.scales >> 8 * i & 255);
+    c.m[0].lane[i] = -(dmin * static_cast<float>(s.mins >> 8 * i & 255));
+  }
+}
+
+inline void SplitWideNibbles(const uint8_t* from, uint8_t* q) {
+  for (int i = 0; i < 4; ++i) {
+    for (int j = 0; j < 32; ++j) {
+      q[64 * i + j] = from[32 * i + j] & 15;
+      q[64 * i + 32 + j] = from[32 * i + j] >> 4;
+    }
+  }
+}
+
+template <>
+struct Reader<Q4_K> {
+  template <bool kFull>
+  static void Read(const uint8_t* p, int, Chunk& c) {
+    ReadScales(p, c);
+    SplitWideNibbles(p + 16, c.q);
+  }
+};
+
+template <>
+struct Reader<Q5_K> {
+  template <bool kFull>
+  static void Read(const uint8_t* p, int, Chunk& c) {
+    ReadScales(p, c);
+    SplitWideNibbles(p + 48, c.q);
+    for (int i = 0; i < 8; ++i) {
+      for (int j = 0; j < 32; ++j) c.q[32 * i + j] |= (p[16 + j] >> i & 1) << 4;
+    }
+  }
+};
+
+template <>
+struct Reader<Q6_K> {
+  template <bool kFull>
+  static void Read(const uint8_t* p, int, Chunk& c) {
+    for (int half = 0; half < 2; ++half) {
+      const uint8_t* low = p + 64 * half;
+      const uint8_t* high = p + 128 + 32 * half;
+      uint8_t* q = c.q + 128 * half;
+      for (int j = 0; j < 32; ++j) {
+        q[j] = (low[j] & 15) | (high[j] & 3) << 4;
+        q[j + 32] = (low[j + 32] & 15) | (high[j] >> 2 & 3) << 4;
+        q[j + 64] = low[j] >> 4 | (high[j] >> 4 & 3) << 4;
+        q[j + 96] = low[j + 32] >> 4 | (high[j] >> 6 & 3) << 4;
+      }
+    }
+    const float d = HalfToFloat(ReadU16(p + 208));
+    for (int i = 0; i < 16; ++i) {
+      c.d[i & 1].lane[i >> 1] = d * static_cast<float>(static_cast<int8_t>(p[192 + i]));
+    }
+  }
+};
+
+// Whole-number dot product of n weights (int8 if kSigned) and n activations.
+template <bool kSigned>
+inline int32_t Dot(const uint8_t* q, const int8_t* x, int n) {
+  int32_t sum = 0;
+  for (int i = 0; i < n; ++i) {
+    sum += (kSigned ? static_cast<int8_t>(q[i]) : static_cast<int>(q[i])) * x[i];
+  }
+  return sum;
+}
+
+// out[0]: the dot products of a chunk's blocks with x, one a lane; if the type has halves, out[0]
+// and out[1] are those of first and second halves.
+template <class Type>
+inline void ChunkDots(const Chunk& c, const int8_t* x, Vec8* out) {
+  constexpr int kGroup = Type::kHalves ? 16 : 32;
+  for (int i = 0; i < kChunk / kGroup; ++i) {
+    const int32_t dot = Dot<Type::kSigned>(c.q + kGroup * i, x + kGroup * i, kGroup);
+    out[Type::kHalves ? i & 1 : 0].lane[Type::kHalves ? i >> 1 : i] = static_cast<float>(dot);
+  }
+}
+
+// From 16 sums of half blocks: those of whole blocks, or first and second halves apart.
+template <class Type>
+inline void ChunkSums(const float* sums, int64_t n_blocks, Vec8* out) {
+  for (int i = 0; i < kChunkBlocks; ++i) {
+    const float a = i < n_blocks ? sums[2 * i] : 0.0f, b = i < n_blocks ? sums[2 * i + 1] : 0.0f;
+    out[0].lane[i] = Type::kHalves ? a : a + b;
+    if (Type::kHalves) out[1].lane[i] = b;
+  }
+}
+
+// Dot products of kLanes rows with kTokens tokens over 4 * kDwords columns. w: [kDwords][kLanes][4]
+// bytes; token t's activations begin at x + t * x_stride.
+template <class Type, int kDwords, int kTokens>
+inline void PanelDots(const uint8_t* w, const int8_t* x, int64_t x_stride, IntVec* out) {
+  for (int t = 0; t < kTokens; ++t) {
+    IntVec sum = {};
+    for (int k = 0; k < kDwords; ++k) {
+      for (int r = 0; r < kLanes; ++r) {
+        sum.lane[r] += Dot<Type::kSigned>(w + 4 * (k * kLanes + r), x + t * x_stride + 4 * k, 4);
+      }
+    }
+    out[t] = sum;
+  }
+}
+
+// The float sum of lanes 0 to 7, in that order, of each of 8 rows. lanes: [8 rows][8].
+inline Vec8 SumLanes(const float* lanes) {
+  Vec8 sums;
+  for (int r = 0; r < 8; ++r) {
+    float sum = lanes[8 * r];
+    for (int i = 1; i < 8; ++i) sum += lanes[8 * r + i];
+    sums.lane[r] = sum;
+  }
+  return sums;
+}
+
+}  // namespace
+}  // namespace coterie

@@ -1,0 +1,90 @@
+// What the block readers of all instruction sets share: which bytes a block has and how its values
+// are scaled. Layouts are those of ggml-org/ggml:src/ggml-common.h; all integers little-endian.
+//
+//   Q4_0   f16 d; nibbles[16]                      w = d (q - 8); byte j: low nibble value j, high j + 16
+//   Q4_1   f16 d; f16 m; nibbles[16]               w = d q + m
+//   Q5_0   f16 d; u32 high; nibbles[16]            w = d (q - 16); bit j of high is bit 4 of value j
+//   Q5_1   f16 d; f16 m; u32 high; nibbles[16]     w = d q + m
+//   Q8_0   f16 d; i8 q[32]                         w = d q
+//   Q4_K   f16 d; f16 dmin; u8 s[12]; nibbles[128] w = (d sc) q - (dmin mn), sc and mn per 32 values,
+//                                                  6 bits each; 32 bytes hold values 64 i .. 64 i + 31
+//                                                  in low nibbles, the next 32 values in high ones
+//   Q5_K   f16 d; f16 dmin; u8 s[12]; high[32]; nibbles[128]   bit b of high[j]: value 32 b + j
+//   Q6_K   low[128]; high[64]; i8 sc[16]; f16 d    w = (d sc) (q - 32), sc per 16 values; per half of
+//                                                  128 values 64 bytes low and 32 bytes high
+//
+// A reader turns a chunk of 256 values into bytes q and, per lane (one block of 32), scale and bias:
+// w = d q + m. Read<true> wants all 8 blocks; Read<false> only the first n_blocks, the rest become
+// zeros. Types with scales per 16 values (kHalves) have d[0], m[0] for first halves of the blocks
+// and d[1], m[1] for second halves.
+
+namespace coterie {
+namespace {
+
+template <int kBlockValues_, int kBlockBytes_, int kMaxByte_, int kOffset_, bool kHasMin_,
+          bool kHalves_ = false>
+struct BlockType {
+  static constexpr int kBlockValues = kBlockValues_;
+  static constexpr int kBlockBytes = kBlockBytes_;
+  static constexpr int kMaxByte = kMaxByte_;  // Largest magnitude of the bytes a reader gives.
+  static constexpr int kOffset = kOffset_;  // Subtracted from the bytes that a reader gives.
+  static constexpr bool kHasMin = kHasMin_;
+  static constexpr bool kHalves = kHalves_;
+  static constexpr bool kHasBias = kHasMin || kOffset != 0;
+  static constexpr bool kSigned = false;  // The bytes are int8.
+  static constexpr int kChunkBytes = kChunk / kBlockValues * kBlockBytes;
+};
+
+struct Q4_0 : BlockType<32, 18, 15, 8, false> {};
+struct Q4_1 : BlockType<32, 20, 15, 0, true> {};
+struct Q5_0 : BlockType<32, 22, 31, 16, false> {};
+struct Q5_1 : BlockType<32, 24, 31, 0, true> {};
+#if defined(__AVX512VNNI__)
+// vpdpbusd wants unsigned weights; its 32-bit sums hold them all.
+struct Q8_0 : BlockType<32, 34, 255, 128, false> {};
+#else
+struct Q8_0 : BlockType<32, 34, 128, 0, false> {
+  static constexpr bool kSigned = true;
+};
+#endif
+struct Q4_K : BlockType<256, 144, 15, 0, true> {};
+struct Q5_K : BlockType<256, 176, 31, 0, true> {};
+struct Q6_K : BlockType<256, 210, 63, 32, false, true> {};
+
+// Stands in for blocks beyond the end of a row.
+alignas(64) constexpr uint8_t kZeroBlock[64] = {};
+
+template <class Type, bool kFull>
+inline const uint8_t* BlockAt(const uint8_t* chunk, int n_blocks, int i) {
+  return kFull || i < n_blocks ? chunk + i * Type::kBlockBytes : kZeroBlock;
+}
+
+inline uint16_t ReadU16(const uint8_t* p) {
+  uint16_t v;
+  memcpy(&v, p, 2);
+  return v;
+}
+
+inline uint32_t ReadU32(const uint8_t* p) {
+  uint32_t v;
+  memcpy(&v, p, 4);
+  return v;
+}
+
+// The eight 6-bit scales and minima of a Q4_K or Q5_K block, one per byte. Of the 12 bytes, the
+// first two words hold six bits each of entries 0..3, the upper two bits of them and the last
+// word's nibbles make entries 4..7.
+struct SixBitScales {
+  uint64_t scales;
+  uint64_t mins;
+};
+
+inline SixBitScales UnpackScales(const uint8_t* s) {
+  const uint32_t a = ReadU32(s), b = ReadU32(s + 4), c = ReadU32(s + 8);
+  const uint64_t scales_high = (c & 0x0f0f0f0f) | (a >> 2 & 0x30303030);
+  const uint64_t mins_high = (c >> 4 & 0x0f0f0f0f) | (b >> 2 & 0x30303030);
+  return {(a & 0x3f3f3f3f) | scales_high << 32, (b & 0x3f3f3f3f) | mins_high << 32};
+}
+
+}  // namespace
+}  // namespace coterie

@@ -1,0 +1,74 @@
+// Weights to f32, bit-equal on every instruction set and to gguf.quants.dequantize of PyPI `gguf`:
+// products of scale and byte are exact in f32, so that only the addition of a minimum rounds.
+
+namespace coterie {
+namespace {
+
+template <class Type>
+inline void DequantizeChunk(const uint8_t* src, int n_blocks, float* dst) {
+  Chunk c;
+  if (n_blocks == kChunkBlocks) {
+    Reader<Type>::template Read<true>(src, kChunkBlocks, c);
+  } else {
+    Reader<Type>::template Read<false>(src, n_blocks, c);
+  }
+  alignas(64) uint8_t q[kChunk];
+  alignas(32) float d[2][8], m[2][8] = {};
+  StoreBytes(c, q);
+  for (int half = 0; half < (Type::kHalves ? 2 : 1); ++half) {
+    Store8(d[half], c.d[half]);
+    if constexpr (Type::kHasMin) Store8(m[half], c.m[half]);
+  }
+  for (int i = 0; i < 2 * n_blocks; ++i) {
+    const float scale = d[Type::kHalves ? i & 1 : 0][i >> 1];
+    const float min = m[0][i >> 1];
+    for (int j = 0; j < 16; ++j) {
+      const int byte = Type::kSigned ? static_cast<int8_t>(q[16 * i + j]) : q[16 * i + j];
+      const float value = scale * static_cast<float>(byte - Type::kOffset);
+      dst[16 * i + j] = Type::kHasMin ? value + min : value;
+    }
+  }
+}
+
+template <class Type>
+void DequantizeBlocks(const uint8_t* src, int64_t n_values, float* dst) {
+  for (; n_values >= kChunk; n_values -= kChunk) {
+    DequantizeChunk<Type>(src, kChunkBlocks, dst);
+    src += Type::kChunkBytes;
+    dst += kChunk;
+  }
+  if (n_values > 0) DequantizeChunk<Type>(src, static_cast<int>(n_values / 32), dst);
+}
+
+void DequantizeF16(const uint8_t* src, int64_t n_values, float* dst) {
+  const uint16_t* halves = reinterpret_cast<const uint16_t*>(src);
+  int64_t i = 0;
+  for (; i + kLanes <= n_values; i += kLanes) Store(dst + i, LoadF16(halves + i));
+  if (i < n_values) StoreN(dst + i, LoadF16N(halves + i, n_values - i), n_values - i);
+}
+
+void DequantizeBF16(const uint8_t* src, int64_t n_values, float* dst) {
+  for (int64_t i = 0; i < n_values; ++i) {
+    const uint32_t bits = static_cast<uint32_t>(ReadU16(src + 2 * i)) << 16;
+    memcpy(dst + i, &bits, 4);
+  }
+}
+
+void DequantizeRow(TensorType type, const uint8_t* src, int64_t n_values, float* dst) {
+  switch (type) {
+    case TensorType::kF32: memcpy(dst, src, static_cast<size_t>(n_values) * 4); return;
+    case TensorType::kF16: return DequantizeF16(src, n_values, dst);
+    case TensorType::kBF16: return DequantizeBF16(src, n_values, dst);
+    case TensorType::kQ4_0: return DequantizeBlocks<Q4_0>(src, n_values, dst);
+    case TensorType::kQ4_1: return DequantizeBlocks<Q4_1>(src, n_values, dst);
+    case TensorType::kQ5_0: return DequantizeBlocks<Q5_0>(src, n_values, dst);
+    case TensorType::kQ5_1: return DequantizeBlocks<Q5_1>(src, n_values, dst);
+    case TensorType::kQ8_0: return DequantizeBlocks<Q8_0>(src, n_values, dst);
+    case TensorType::kQ4_K: return DequantizeBlocks<Q4_K>(src, n_values, dst);
+    case TensorType::kQ5_K: return DequantizeBlocks<Q5_K>(src, n_values, dst);
+    case TensorType::kQ6_K: return DequantizeBlocks<Q6_K>(src, n_values, dst);
+  }
+}
+
+}  // namespace
+}  // namespace coterie

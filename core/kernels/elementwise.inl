@@ -1,0 +1,193 @@
+// Rows of floats: norms, softmax, activations, rotations, rounding.
+
+namespace coterie {
+namespace {
+
+// e^x for finite x, relative error < 3e-7; 0 below -87.3, about e^88.3 above 88.3; NaN stays NaN.
+// x = n ln 2 + r, |r| <= ln(2) / 2, e^r by its Taylor series to r^7; ln 2 is split so that n times
+// its upper part is exact.
+inline Vec Exp(Vec x) {
+  const Vec bounded = Max(Set1(-87.3f), Min(Set1(88.3f), x));
+  const Vec n = Round(Mul(bounded, Set1(1.44269504f)));
+  const Vec r = Fnma(n, Set1(-2.12194440e-4f), Fnma(n, Set1(0.693359375f), bounded));
+  Vec sum = Set1(1.0f / 5040);
+  sum = Fma(sum, r, Set1(1.0f / 720));
+  sum = Fma(sum, r, Set1(1.0f / 120));
+  sum = Fma(sum, r, Set1(1.0f / 24));
+  sum = Fma(sum, r, Set1(1.0f / 6));
+  sum = Fma(sum, r, Set1(0.5f));
+  sum = Fma(sum, r, Set1(1.0f));
+  sum = Fma(sum, r, Set1(1.0f));
+  return ZeroBelow(Scale2(sum, n), x, -87.3f);
+}
+
+// x / (1 + e^-x)
+inline Vec Silu(Vec x) { return Div(x, Add(Set1(1.0f), Exp(Sub(Set1(0.0f), x)))); }
+
+// erf, absolute error < 5e-7 (Abramowitz and Stegun, Handbook of Mathematical Functions, 7.1.26).
+inline Vec Erf(Vec x) {
+  const Vec a = Abs(x);
+  const Vec t = Div(Set1(1.0f), Fma(Set1(0.3275911f), a, Set1(1.0f)));
+  Vec p = Set1(1.061405429f);
+  p = Fma(p, t, Set1(-1.453152027f));
+  p = Fma(p, t, Set1(1.421413741f));
+  p = Fma(p, t, Set1(-0.284496736f));
+  p = Fma(p, t, Set1(0.254829592f));
+  const Vec tail = Mul(Mul(p, t), Exp(Sub(Set1(0.0f), Mul(a, a))));
+  return WithSign(Sub(Set1(1.0f), tail), x);
+}
+
+// 0.5 x (1 + erf(x / sqrt 2))
+inline Vec GeluErf(Vec x) {
+  return Mul(Mul(Set1(0.5f), x), Add(Set1(1.0f), Erf(Mul(x, Set1(0.70710678f)))));
+}
+
+// 0.5 x (1 + tanh(u)) = x / (1 + e^-2u) with u = sqrt(2 / pi) (x + 0.044715 x^3)
+inline Vec GeluTanh(Vec x) {
+  const Vec cubic = Mul(Mul(x, x), Mul(x, Set1(0.044715f)));
+  const Vec u = Mul(Add(x, cubic), Set1(-2.0f * 0.79788456f));
+  return Div(x, Add(Set1(1.0f), Exp(u)));
+}
+
+// y[i] = op(x[i]) and y[i] = op(a[i], b[i]); in place allowed.
+template <typename Op>
+inline void Map(const float* x, int64_t n, float* y, Op op) {
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) Store(y + i, op(Load(x + i)));
+  if (i < n) StoreN(y + i, op(LoadN(x + i, n - i)), n - i);
+}
+template <typename Op>
+inline void Map2(const float* a, const float* b, int64_t n, float* y, Op op) {
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) Store(y + i, op(Load(a + i), Load(b + i)));
+  if (i < n) StoreN(y + i, op(LoadN(a + i, n - i), LoadN(b + i, n - i)), n - i);
+}
+// Folds op(acc, x) over x; lanes beyond n see zeros.
+template <typename Op>
+inline Vec Fold(const float* x, int64_t n, Vec acc, Op op) {
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) acc = op(acc, Load(x + i));
+  if (i < n) acc = op(acc, LoadN(x + i, n - i));
+  return acc;
+}
+
+void RmsNorm(const float* x, const float* weight, int64_t n, float epsilon, float* y) {
+  const Vec squares =
+      Fold(x, n, Set1(0.0f), [](Vec acc, Vec v) { return Fma(v, v, acc); });
+  const float mean = Sum(squares) / static_cast<float>(n);
+  const Vec scale = Set1(1.0f / ::sqrtf(mean + epsilon));
+  Map2(x, weight, n, y, [scale](Vec v, Vec w) { return Mul(Mul(v, scale), w); });
+}
+
+void LayerNorm(const float* x, const float* weight, const float* bias, int64_t n, float epsilon,
+               float* y) {
+  const float inverse_n = 1.0f / static_cast<float>(n);
+  const Vec total = Fold(x, n, Set1(0.0f), [](Vec acc, Vec v) { return Add(acc, v); });
+  const Vec mean = Set1(Sum(total) * inverse_n);
+  float squares = 0.0f;
+  int64_t i = 0;
+  Vec acc = Set1(0.0f);
+  for (; i + kLanes <= n; i += kLanes) {
+    const Vec v = Sub(Load(x + i), mean);
+    acc = Fma(v, v, acc);
+  }
+  const float mean_value = Sum(total) * inverse_n;
+  for (; i < n; ++i) squares += (x[i] - mean_value) * (x[i] - mean_value);
+  const float variance = (squares + Sum(acc)) * inverse_n;
+  const Vec scale = Set1(1.0f / ::sqrtf(variance + epsilon));
+  Map2(x, weight, n, y, [=](Vec v, Vec w) { return Mul(Mul(Sub(v, mean), scale), w); });
+  Map2(y, bias, n, y, [](Vec v, Vec b) { return Add(v, b); });
+}
+
+void Softmax(float* x, int64_t n) {
+  float max = x[0];
+  int64_t i = 0;
+  if (n >= kLanes) {
+    Vec maxima = Load(x);
+    for (; i + kLanes <= n; i += kLanes) maxima = Max(maxima, Load(x + i));
+    max = MaxOf(maxima);
+  }
+  for (; i < n; ++i) max = x[i] > max ? x[i] : max;
+  const Vec shift = Set1(max);
+  Map(x, n, x, [shift](Vec v) { return Exp(Sub(v, shift)); });
+  const float sum = Sum(Fold(x, n, Set1(0.0f), [](Vec acc, Vec v) { return Add(acc, v); }));
+  const Vec scale = Set1(1.0f / sum);
+  Map(x, n, x, [scale](Vec v) { return Mul(v, scale); });
+}
+
+void SiluMul(const float* gate, const float* up, int64_t n, float* y) {
+  Map2(gate, up, n, y, [](Vec g, Vec u) { return Mul(Silu(g), u); });
+}
+
+void GeluErfRow(const float* x, int64_t n, float* y) {
+  Map(x, n, y, [](Vec v) { return GeluErf(v); });
+}
+
+void GeluTanhMul(const float* gate, const float* up, int64_t n, float* y) {
+  Map2(gate, up, n, y, [](Vec g, Vec u) { return Mul(GeluTanh(g), u); });
+}
+
+void AddRow(const float* x, int64_t n, float* y) {
+  Map2(x, y, n, y, [](Vec a, Vec b) { return Add(a, b); });
+}
+
+void RopeAdjacent(float* __restrict x, int64_t n_pairs, const float* __restrict cos,
+                  const float* __restrict sin) {
+  for (int64_t i = 0; i < n_pairs; ++i) {
+    const float a = x[2 * i], b = x[2 * i + 1];
+    x[2 * i] = a * cos[i] - b * sin[i];
+    x[2 * i + 1] = a * sin[i] + b * cos[i];
+  }
+}
+
+void RopeHalves(float* __restrict x, int64_t n_pairs, const float* __restrict cos,
+                const float* __restrict sin) {
+  for (int64_t i = 0; i < n_pairs; ++i) {
+    const float a = x[i], b = x[i + n_pairs];
+    x[i] = a * cos[i] - b * sin[i];
+    x[i + n_pairs] = a * sin[i] + b * cos[i];
+  }
+}
+
+void F32ToF16(const float* x, int64_t n, uint16_t* y) {
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) StoreF16(y + i, Load(x + i));
+  if (i < n) StoreF16N(y + i, LoadN(x + i, n - i), n - i);
+}
+
+// One block of 32 values to int8; sums[2]: scale * sum(q) of both halves. Returns the scale. Blocks
+// below 1e-30 everywhere become zeros, and so do values that are not finite.
+inline float QuantizeBlock(const float* x, int8_t* values, float* sums) {
+  constexpr int kParts = 32 / kLanes;
+  Vec v[kParts];
+  Vec magnitude = Set1(0.0f);
+  for (int i = 0; i < kParts; ++i) {
+    v[i] = FiniteOrZero(Load(x + i * kLanes));
+    magnitude = Max(magnitude, Abs(v[i]));
+  }
+  const float max = MaxOf(magnitude);
+  const float scale = max < 1e-30f ? 0.0f : max / 127.0f;
+  const Vec inverse = Set1(max < 1e-30f ? 0.0f : 127.0f / max);
+  int32_t totals[2] = {0, 0};
+  for (int i = 0; i < kParts; ++i) {
+    totals[2 * i / kParts] += StoreInt8(values + i * kLanes, Mul(v[i], inverse));
+  }
+  sums[0] = scale * static_cast<float>(totals[0]);
+  sums[1] = scale * static_cast<float>(totals[1]);
+  return scale;
+}
+
+void QuantizeActivations(const float* x, int64_t x_stride, const QuantizedActivations& out) {
+  const int64_t n_blocks = out.n_cols / kActivationBlock;
+  for (int64_t t = 0; t < out.n_tokens; ++t) {
+    for (int64_t b = 0; b < n_blocks; ++b) {
+      out.scales[t * n_blocks + b] =
+          QuantizeBlock(x + t * x_stride + b * kActivationBlock,
+                        out.values + t * out.n_cols + b * kActivationBlock,
+                        out.sums + 2 * (t * n_blocks + b));
+    }
+  }
+}
+
+}  // namespace
+}  // namespace coterie

@@ -1,0 +1,52 @@
+// The "avx2" table. This file has compiler flags of its own: it must not instantiate inline functions
+// that other files share, not even of the standard library, or the linker may keep this copy.
+
+#include <immintrin.h>
+#include <math.h>
+#include <string.h>
+
+#include <cfloat>
+
+#include "core/kernels/isa_tables.h"
+#include "core/kernels/kernel_shapes.h"
+#include "core/kernels/kernels.h"
+
+// The vectors first: everything after is written over them.
+// clang-format off
+#include "core/kernels/vector_avx2.inl"
+#include "core/kernels/block_types.inl"
+#include "core/kernels/block_readers_avx2.inl"
+#include "core/kernels/dequantize.inl"
+#include "core/kernels/elementwise.inl"
+#include "core/kernels/matmul_q8.inl"
+#include "core/kernels/matmul_f32.inl"
+#include "core/kernels/attention.inl"
+// clang-format on
+
+namespace coterie {
+namespace {
+
+constexpr KernelTable kTable = {
+    .isa = "avx2",
+    .dequantize_row = DequantizeRow,
+    .quantize_activations = QuantizeActivations,
+    .matmul_q8 = MatmulQ8Any,
+    .matmul_f32 = MatmulF32,
+    .rms_norm = RmsNorm,
+    .layer_norm = LayerNorm,
+    .softmax = Softmax,
+    .silu_mul = SiluMul,
+    .gelu_erf = GeluErfRow,
+    .gelu_tanh_mul = GeluTanhMul,
+    .add = AddRow,
+    .rope_adjacent = RopeAdjacent,
+    .rope_halves = RopeHalves,
+    .f32_to_f16 = F32ToF16,
+    .attend = Attend,
+};
+
+}  // namespace
+
+const KernelTable& Avx2Kernels() { return kTable; }
+
+}  // namespace coterie
