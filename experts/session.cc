@@ -1,7 +1,6 @@
 #include "experts/session.h"
 
 #include <algorithm>
-#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "core/base/check.h"
@@ -23,13 +22,13 @@ SessionShape SessionShape::ForTokens(int64_t n_tokens) {
   return {n_tokens, std::clamp<int64_t>(n_tokens, 1, kPrefillChunkTokens)};
 }
 
-Session::Session(std::shared_ptr<const Expert> expert, WorkerPool& pool, const SessionShape& shape,
+Session::Session(const Expert& expert, WorkerPool& pool, const SessionShape& shape,
                  Activations activations)
-    : expert_(std::move(expert)),
+    : expert_(expert),
       pool_(pool),
       activations_(activations),
-      kv_(expert_->spec(), shape.capacity_tokens),
-      scratch_(expert_->spec(), shape.chunk_tokens, 1, pool.n_workers()) {}
+      kv_(expert_.spec(), shape.capacity_tokens),
+      scratch_(expert_.spec(), shape.chunk_tokens, 1, pool.n_workers()) {}
 
 absl::Status Session::Prefill(absl::Span<const TokenId> tokens, std::stop_token cancel) {
   if (poisoned_) return PoisonedError();
@@ -47,7 +46,7 @@ absl::Status Session::Prefill(absl::Span<const TokenId> tokens, std::stop_token 
     const bool is_last = n == tokens.size();
     const SequenceSlice slice{&kv_, tokens.first(n),
                               is_last ? LogitRows::kLast : LogitRows::kNone};
-    const absl::Status status = expert_->Forward({&slice, 1}, activations_, pool_, scratch_);
+    const absl::Status status = expert_.Forward({&slice, 1}, activations_, pool_, scratch_);
     if (absl::IsInvalidArgument(status)) return status;
     if (!status.ok()) return Poison(status);
     tokens.remove_prefix(n);

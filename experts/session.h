@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
 #include <stop_token>
 
 #include "absl/status/status.h"
@@ -32,10 +31,11 @@ struct SessionShape {
 // kFailedPrecondition. Bad arguments and cancellation do not poison it.
 class Session {
  public:
-  Session(std::shared_ptr<const Expert> expert, WorkerPool& pool, const SessionShape& shape,
+  // The expert and the pool outlive the session.
+  Session(const Expert& expert, WorkerPool& pool, const SessionShape& shape,
           Activations activations = Activations::kInt8);
 
-  const Expert& expert() const { return *expert_; }
+  const Expert& expert() const { return expert_; }
   int64_t n_tokens() const { return kv_.n_tokens(); }
   int64_t capacity_tokens() const { return kv_.capacity_tokens(); }
 
@@ -59,7 +59,7 @@ class Session {
  private:
   absl::Status Poison(absl::Status status);
 
-  std::shared_ptr<const Expert> expert_;
+  const Expert& expert_;
   WorkerPool& pool_;
   const Activations activations_;
   KvCache kv_;

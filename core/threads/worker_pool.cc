@@ -25,6 +25,20 @@ void Pause() {
 #endif
 }
 
+// Waits for what takes microseconds if the other workers have their cores; where they do not,
+// because the machine is shared, makes way for them.
+template <typename Condition>
+void SpinUntil(Condition done) {
+  constexpr int kSpinsBeforeYield = 4096;
+  for (int n_spins = 0; !done(); ++n_spins) {
+    if (n_spins < kSpinsBeforeYield) {
+      Pause();
+    } else {
+      std::this_thread::yield();
+    }
+  }
+}
+
 }  // namespace
 
 struct WorkerPool::Phase {
@@ -78,10 +92,10 @@ void WorkerPool::Run(int64_t n_pieces, absl::FunctionRef<void(int64_t, int)> bod
     wake_.NotifyAll();
   }
   phase.Work(0);
-  while (phase.n_done.load(std::memory_order_acquire) < n_pieces) Pause();
+  SpinUntil([&] { return phase.n_done.load(std::memory_order_acquire) == n_pieces; });
   // The phase lives on this stack: take it down, then wait until no worker can still see it.
   phase_.store(nullptr);
-  while (n_inside_.load() > 0) Pause();
+  SpinUntil([&] { return n_inside_.load() == 0; });
 }
 
 void WorkerPool::WorkerLoop(int worker) {
