@@ -1,0 +1,36 @@
+"""The exceptions of coterie that Python has no name for.
+
+Statuses of the compiled part arrive as ValueError (a mistake of the caller), KeyError (no such
+thing), MemoryError (never fits), TimeoutError, OSError (a damaged file), Busy (not now) and Error
+(the rest).
+"""
+
+from __future__ import annotations
+
+
+class Error(Exception):
+    """A failure in one sentence: what, where, what to do.
+
+    code is one lower-case word such as "not_found", "data_loss", "unavailable", "out_of_range",
+    for programs that choose by kind.
+    """
+
+    def __init__(self, message: str, code: str = "unknown") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Busy(Error):
+    """Not now: the same call may succeed later."""
+
+    def __init__(self, message: str, code: str = "unavailable") -> None:
+        super().__init__(message, code)
+
+
+def sentence_of(error: BaseException) -> str:
+    """The message for a person: KeyError shows its key in quotes otherwise, OSError its number."""
+    if isinstance(error, KeyError) and error.args:
+        return str(error.args[0])
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    return str(error) or type(error).__name__

@@ -1,0 +1,29 @@
+"""What the tests of the package share. None of them reaches the network."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+if importlib.util.find_spec("coterie") is None:  # Not installed: the pure parts work from source.
+    sys.path.insert(0, str(Path(__file__).parents[2] / "python"))
+
+
+@pytest.fixture(autouse=True)
+def isolated_home(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Path]:
+    """An empty store, and none of the caches that the user of this machine has."""
+    home = tmp_path / "home"
+    if "model" not in request.keywords:
+        monkeypatch.setenv("COTERIE_HOME", str(home))
+    for name in ("HF_ENDPOINT", "HF_TOKEN", "HF_HUB_OFFLINE", "HF_HUB_CACHE", "COTERIE_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path / "ollama"))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+    yield home
