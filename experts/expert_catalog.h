@@ -1,0 +1,77 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+
+#include "experts/sampler.h"
+
+namespace coterie {
+
+// The domains that the shipped router tells apart. A router fitted by a user may have others.
+absl::Span<const absl::string_view> KnownDomains();
+
+// One expert: which weights, what it is good at and how it speaks.
+struct ExpertSpec {
+  std::string name;       // Letters, digits and . _ : - ; at most 64.
+  std::string base_path;  // Absolute path of a GGUF file.
+  // Names the content: "sha256:<hex>" where the store knows it, else "file:" with the resolved
+  // path, size and time of change. Experts with one base_id share their loaded weights.
+  std::string base_id;
+  std::string adapter;                      // Empty: none.
+  std::map<std::string, double> quality;    // Domain -> [0, 1]; a domain not named counts as 0.
+  std::string system_prompt;                // Empty: the template's own.
+  std::optional<SamplingOptions> sampling;  // Defaults for requests that say nothing.
+  std::string chat_template;                // Replaces the file's own if not empty.
+  int64_t bytes = 0;                        // Of the file.
+  int context_tokens = 0;                   // Longest conversation; 0: as long as the model allows.
+  bool pinned = false;                      // Never evicted once loaded.
+};
+
+// Quality of a model per known domain, before anything was measured here: a table for models that
+// we know, and for others a prior from their size and name (a name with "code" in it is better at
+// code).
+std::map<std::string, double> DefaultQuality(absl::string_view name, int64_t bytes);
+
+// Describes the GGUF file at `path` as an expert, with default quality. Looks at the file's size,
+// time and first bytes only. `sha256` may be empty. kNotFound, kInvalidArgument (not a file, or a
+// bad name) or kDataLoss (not GGUF), naming expert and path.
+absl::StatusOr<ExpertSpec> DescribeModelFile(absl::string_view name, absl::string_view path,
+                                             absl::string_view sha256);
+
+// The experts there are, by name. Loads no model. Const after construction; copyable.
+class ExpertCatalog {
+ public:
+  ExpertCatalog() = default;
+
+  // Every GGUF model that a manifest home/models/*.json describes: a JSON object with "name",
+  // "path" (absolute or relative to home), "sha256" and "bytes" (both optional, checked against the
+  // file's size); other keys are ignored. Models that are folders or of another format are left out
+  // silently; a manifest that is wrong is left out with a line in problems(). A store that does not
+  // exist has no experts. kInvalidArgument if home/models cannot be read.
+  static absl::StatusOr<ExpertCatalog> FromStore(absl::string_view home);
+
+  // kInvalidArgument for two experts of one name, a bad name, a path that is not absolute or a
+  // quality outside [0, 1]. `problems` are kept.
+  static absl::StatusOr<ExpertCatalog> FromSpecs(std::vector<ExpertSpec> specs,
+                                                 std::vector<std::string> problems = {});
+
+  absl::Span<const ExpertSpec> experts() const { return specs_; }  // Sorted by name.
+  // kNotFound with the names there are.
+  absl::StatusOr<const ExpertSpec*> Find(absl::string_view name) const;
+  // What was left out and why, one line each.
+  const std::vector<std::string>& problems() const { return problems_; }
+
+ private:
+  std::vector<ExpertSpec> specs_;
+  std::vector<std::string> problems_;
+};
+
+}  // namespace coterie

@@ -1,0 +1,76 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+
+#include "experts/expert_catalog.h"
+#include "experts/sampler.h"
+#include "router/dispatch.h"
+
+namespace coterie {
+
+// For `coterie serve`; only checked and kept here.
+struct ServerConfiguration {
+  std::string host = "127.0.0.1";
+  int port = 8642;      // [0, 65535]; 0: any free one.
+  std::string api_key;  // Empty: none asked for.
+};
+
+// One [[expert]] of the file.
+struct ExpertConfiguration {
+  std::string name;
+  std::string model;  // Name of a model in the store, or an absolute path.
+  std::string system_prompt;
+  std::string chat_template;
+  std::string adapter;
+  std::map<std::string, double> domains;  // Replace the default quality of the domains named.
+  std::optional<SamplingOptions> sampling;
+  int context_tokens = 0;
+  bool pinned = false;
+  int line = 0;  // Where it begins in the file.
+};
+
+// What a coterie.toml says. Plain data; keys are named as in the file:
+//
+//   memory_budget = "2GiB"      # or bytes; default: half of the memory that is free
+//   threads = 2                 # default: the number of cores
+//   home = "~/models"           # the model store; default: $COTERIE_HOME, else ~/.cache/coterie
+//   [router]                    # path, residency_bonus, sticky_bonus, abstain_below
+//   [server]                    # host, port, api_key
+//   [[expert]]                  # name, model; then system_prompt, chat_template, adapter,
+//                               # context_tokens, pinned, domains = {code = 0.7}, and the fields of
+//                               # SamplingOptions but for n_logprobs
+//
+// Paths may begin with ~ and are otherwise relative to the file's folder. A `model` with a slash or
+// ending in .gguf is a path, any other is a name in the store.
+struct Configuration {
+  int64_t memory_budget_bytes = 0;
+  int threads = 1;                      // [1, 1024]
+  std::string home;                     // Absolute.
+  std::string router_path;              // Absolute; empty: the router that ships.
+  DispatchOptions dispatch;             // residency_bonus and sticky_bonus, [0, 1] each.
+  std::optional<double> abstain_below;  // [0, 1]; none: the router's own threshold.
+  ServerConfiguration server;
+  std::vector<ExpertConfiguration> experts;  // Empty: every model of the store is an expert.
+  std::string source;                        // The file, for messages; empty without one.
+
+  static absl::StatusOr<Configuration> Default();
+
+  // kNotFound or kInvalidArgument; everything that is wrong in the text reads "file:line: [table]
+  // key: what is wrong, what is allowed", and an unknown key comes with the nearest one known.
+  static absl::StatusOr<Configuration> Load(absl::string_view path);
+  // The same from text; `name` stands in messages and its folder is that of relative paths.
+  static absl::StatusOr<Configuration> Parse(absl::string_view text, absl::string_view name);
+
+  // The experts of this configuration, with problems of the store. kNotFound for a model that does
+  // not exist, naming file, line and expert.
+  absl::StatusOr<ExpertCatalog> Catalog() const;
+};
+
+}  // namespace coterie
