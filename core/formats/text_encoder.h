@@ -1,0 +1,37 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/strings/string_view.h"
+
+#include "core/formats/token_table.h"
+
+namespace coterie {
+
+// Where an encoder writes tokens. For each token that is appended to *ids, *starts (unless null)
+// gets the byte offset in the stretch at which the token's text begins.
+struct TokenSink {
+  std::vector<TokenId>* ids;
+  std::vector<uint32_t>* starts;
+
+  void Append(TokenId id, uint32_t start) const {
+    ids->push_back(id);
+    if (starts != nullptr) starts->push_back(start);
+  }
+};
+
+// Turns a stretch of text without special tokens into tokens: what differs between the families of
+// tokenizers. Const and thread-safe.
+class TextEncoder {
+ public:
+  virtual ~TextEncoder() = default;
+
+  // Requires well-formed UTF-8 of less than 2^31 bytes. Never appends a control token, whatever the
+  // text, but for the one that a family uses for words it does not know.
+  virtual void Encode(absl::string_view text, const TokenSink& sink) const = 0;
+
+  virtual int64_t memory_bytes() const = 0;
+};
+
+}  // namespace coterie

@@ -1,0 +1,196 @@
+#include "core/formats/tokenizer.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+
+#include "core/base/status_macros.h"
+#include "core/formats/utf8.h"
+
+namespace coterie {
+namespace {
+
+constexpr size_t kMaxTextBytes = (size_t{1} << 31) - 1;
+
+// `where` names the piece, or is empty for a text of one.
+absl::Status CheckText(absl::string_view text, absl::string_view where) {
+  if (text.size() > kMaxTextBytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("text is too long for one call, encode it in parts: ", where,
+                     "bytes=", text.size(), ", limit=", kMaxTextBytes));
+  }
+  const size_t invalid = FindInvalidUtf8(text);
+  if (invalid == text.size()) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("text is not UTF-8, convert it or replace what is broken by U+FFFD: ", where,
+                   "first bad byte=", invalid));
+}
+
+// Appends text with everything that is not UTF-8 replaced. Leaves out an unfinished character at
+// the end and returns its length, unless is_all.
+size_t AppendRepaired(absl::string_view text, bool is_all, std::string* out) {
+  while (!text.empty()) {
+    const size_t n_valid = FindInvalidUtf8(text);
+    out->append(text.data(), n_valid);
+    text.remove_prefix(n_valid);
+    if (text.empty()) break;
+    bool is_valid, is_cut;
+    const Utf8Char c = ScanUtf8(text, &is_valid, &is_cut);
+    if (is_cut && !is_all) return text.size();
+    AppendUtf8(c.code_point, out);
+    text.remove_prefix(c.n_bytes);
+  }
+  return 0;
+}
+
+}  // namespace
+
+// Where a piece ends in the joined text.
+struct Tokenizer::Border {
+  size_t end;
+  bool trusted;
+  Role role;
+};
+
+void Tokenizer::EncodePlain(absl::string_view text, size_t begin, size_t end,
+                            const TokenSink& sink) const {
+  if (begin == end) return;
+  const size_t n_before = sink.starts == nullptr ? 0 : sink.starts->size();
+  encoder_->Encode(text.substr(begin, end - begin), sink);
+  if (sink.starts == nullptr) return;
+  for (size_t i = n_before; i < sink.starts->size(); ++i) {
+    (*sink.starts)[i] += static_cast<uint32_t>(begin);
+  }
+}
+
+// Encodes text[*pending, end) as far as special tokens in the trusted text[begin, end) settle it;
+// *pending is then where the rest begins.
+void Tokenizer::EncodeTrusted(absl::string_view text, size_t begin, size_t end, size_t* pending,
+                              const TokenSink& sink) const {
+  const absl::string_view trusted = text.substr(0, end);
+  for (auto match = specials_.FindNext(trusted, begin); match.has_value();
+       match = specials_.FindNext(trusted, match->end)) {
+    EncodePlain(text, *pending, match->begin, sink);
+    sink.Append(match->id, static_cast<uint32_t>(match->begin));
+    *pending = match->end;
+  }
+}
+
+void Tokenizer::EncodeJoined(absl::string_view text, absl::Span<const Border> borders,
+                             const TokenSink& sink) const {
+  size_t begin = 0, pending = 0;
+  for (size_t i = 0; i < borders.size(); ++i) {
+    const bool continues = i + 1 < borders.size() && borders[i].trusted == borders[i + 1].trusted;
+    if (continues) continue;
+    if (borders[i].trusted) EncodeTrusted(text, begin, borders[i].end, &pending, sink);
+    begin = borders[i].end;
+  }
+  EncodePlain(text, pending, text.size(), sink);
+}
+
+absl::StatusOr<Encoding> Tokenizer::Encode(absl::Span<const TextPiece> pieces,
+                                           const EncodeOptions& options) const {
+  std::string text;
+  std::vector<Border> borders;
+  for (size_t i = 0; i < pieces.size(); ++i) {
+    COTERIE_RETURN_IF_ERROR(CheckText(pieces[i].text, absl::StrCat("piece=", i, ", ")));
+    if (pieces[i].text.empty()) continue;
+    text += pieces[i].text;
+    borders.push_back({text.size(), pieces[i].trusted, pieces[i].role});
+    if (text.size() > kMaxTextBytes) return CheckText(text, "all pieces, ");
+  }
+  Encoding encoding;
+  std::vector<uint32_t> starts;
+  if (options.add_special) encoding.ids = prefix_;
+  encoding.roles.resize(encoding.ids.size(), Role::kNone);
+  EncodeJoined(text, borders, {&encoding.ids, &starts});
+  auto border = borders.begin();
+  for (const uint32_t start : starts) {
+    while (border->end <= start) ++border;
+    encoding.roles.push_back(border->role);
+  }
+  if (options.add_special) {
+    encoding.ids.insert(encoding.ids.end(), suffix_.begin(), suffix_.end());
+  }
+  encoding.roles.resize(encoding.ids.size(), Role::kNone);
+  return encoding;
+}
+
+absl::StatusOr<std::vector<TokenId>> Tokenizer::Encode(absl::string_view text, bool add_special,
+                                                       bool parse_special) const {
+  COTERIE_RETURN_IF_ERROR(CheckText(text, ""));
+  std::vector<TokenId> ids;
+  ids.reserve(text.size() / 3 + 4);
+  if (add_special) ids = prefix_;
+  const Border border = {text.size(), parse_special, Role::kNone};
+  EncodeJoined(text, {&border, 1}, {&ids, nullptr});
+  if (add_special) ids.insert(ids.end(), suffix_.begin(), suffix_.end());
+  return ids;
+}
+
+void Tokenizer::AppendBytes(TokenId id, bool is_first, std::string* out) const {
+  absl::string_view bytes = table_->Bytes(id);
+  if (joins_words_) {
+    const bool continues = bytes.size() > 2 && absl::StartsWith(bytes, "##");
+    if (continues) {
+      bytes.remove_prefix(2);
+    } else if (!is_first) {
+      out->push_back(' ');
+    }
+  }
+  out->append(bytes.data(), bytes.size());
+}
+
+std::string Tokenizer::Decode(absl::Span<const TokenId> ids, bool skip_special) const {
+  std::string bytes;
+  bool is_first = true;
+  for (const TokenId id : ids) {
+    if (skip_special && IsControl(id)) continue;
+    AppendBytes(id, is_first, &bytes);
+    is_first = false;
+  }
+  if (FindInvalidUtf8(bytes) == bytes.size()) return bytes;
+  std::string text;
+  AppendRepaired(bytes, true, &text);
+  return text;
+}
+
+std::optional<TokenId> Tokenizer::Find(absl::string_view token_text) const {
+  TokenId id = specials_.Lookup(token_text);
+  if (id < 0) id = table_->Lookup(token_text);
+  return id < 0 ? std::nullopt : std::make_optional(id);
+}
+
+bool Tokenizer::IsControl(TokenId id) const {
+  return types_[id] == TokenType::kControl || types_[id] == TokenType::kUnknown;
+}
+
+bool Tokenizer::IsEndOfGeneration(TokenId id) const {
+  return std::binary_search(ends_.begin(), ends_.end(), id);
+}
+
+int64_t Tokenizer::memory_bytes() const {
+  return static_cast<int64_t>(sizeof(*this) + types_.capacity() * sizeof(TokenType)) +
+         table_->memory_bytes() + encoder_->memory_bytes() + specials_.memory_bytes();
+}
+
+std::string TextStream::Append(TokenId id) {
+  if (skip_special_ && tokenizer_.IsControl(id)) return {};
+  tokenizer_.AppendBytes(id, is_first_, &pending_);
+  is_first_ = false;
+  return Take(false);
+}
+
+std::string TextStream::Flush() { return Take(true); }
+
+std::string TextStream::Take(bool is_all) {
+  std::string text;
+  const size_t n_left = AppendRepaired(pending_, is_all, &text);
+  pending_.erase(0, pending_.size() - n_left);
+  return text;
+}
+
+}  // namespace coterie

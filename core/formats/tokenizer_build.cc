@@ -1,0 +1,196 @@
+// How a Tokenizer comes to be; tokenizer.cc is how it is used.
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+
+#include "core/base/status_macros.h"
+#include "core/formats/bpe_encoder.h"
+#include "core/formats/tokenizer.h"
+#include "core/formats/wordpiece_encoder.h"
+
+namespace coterie {
+namespace {
+
+// More than any vocabulary has, and few enough for all sums to fit.
+constexpr size_t kMaxTokens = size_t{1} << 24;
+constexpr size_t kMaxTokenBytes = size_t{1} << 30;
+
+// Names that end an answer in the chat formats of known models.
+constexpr const char* kEndNames[] = {
+    "<|im_end|>", "<|endoftext|>", "<|eot_id|>",      "<|eom_id|>", "<|end_of_text|>",
+    "<|end|>",    "<end_of_turn>", "<|end_of_turn|>", "<|eot|>",    "<EOT>",
+    "<|return|>", "</s>",          "<eos>",
+};
+
+absl::Status BadToken(const TokenizerVocabulary& vocabulary, TokenId id, absl::string_view what) {
+  return absl::DataLossError(absl::StrCat(what, ": tokenizer.ggml.tokens[", id, "]=\"",
+                                          absl::CHexEscape(vocabulary.tokens[id].substr(0, 80)),
+                                          "\", file=", vocabulary.origin));
+}
+
+absl::Status CheckSizes(const TokenizerVocabulary& vocabulary) {
+  size_t n_bytes = 0;
+  for (const absl::string_view token : vocabulary.tokens) n_bytes += token.size();
+  if (!vocabulary.tokens.empty() && vocabulary.tokens.size() <= kMaxTokens &&
+      vocabulary.merges.size() <= kMaxTokens && n_bytes <= kMaxTokenBytes) {
+    return absl::OkStatus();
+  }
+  return absl::DataLossError(
+      absl::StrCat("no vocabulary has this size: tokenizer.ggml.tokens=", vocabulary.tokens.size(),
+                   ", tokenizer.ggml.merges=", vocabulary.merges.size(), ", bytes=", n_bytes,
+                   ", file=", vocabulary.origin));
+}
+
+// Copies all tokens. A normal token of a byte-level vocabulary that is not in the alphabet is kept
+// as it is: nothing can produce it, but it can be printed.
+std::unique_ptr<TokenTable> CopyTokens(const TokenizerVocabulary& vocabulary) {
+  size_t n_bytes = 0;
+  for (const absl::string_view token : vocabulary.tokens) n_bytes += token.size();
+  auto table = std::make_unique<TokenTable>(vocabulary.tokens.size(), n_bytes);
+  std::string bytes;
+  for (size_t id = 0; id < vocabulary.tokens.size(); ++id) {
+    const absl::string_view token = vocabulary.tokens[id];
+    const bool is_text = vocabulary.type(static_cast<TokenId>(id)) == TokenType::kNormal;
+    bytes.clear();
+    if (is_text && vocabulary.family == TokenizerFamily::kByteLevelBpe &&
+        AppendAlphabetBytes(token, &bytes)) {
+      table->Append(bytes);
+    } else {
+      table->Append(token);
+    }
+  }
+  return table;
+}
+
+// Makes the tokens that text may become findable: normal ones, then the user's where no normal one
+// has the same bytes (merges may lead to them).
+absl::Status IndexTokens(const TokenizerVocabulary& vocabulary, TokenTable* table) {
+  for (const TokenType type : {TokenType::kNormal, TokenType::kUserDefined}) {
+    for (TokenId id = 0; id < table->size(); ++id) {
+      if (vocabulary.type(id) != type || table->Bytes(id).empty()) continue;
+      const TokenTable::Insertion insertion = table->Index(id);
+      if (insertion == TokenTable::Insertion::kTooManyCollisions) {
+        return BadToken(vocabulary, id, "tokens collide in the table");
+      }
+      if (insertion == TokenTable::Insertion::kDuplicate && type == TokenType::kNormal) {
+        return BadToken(vocabulary, id, "a token stands twice");
+      }
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status AddSpecials(const TokenizerVocabulary& vocabulary, SpecialTokens* specials) {
+  for (size_t id = 0; id < vocabulary.tokens.size(); ++id) {
+    const TokenType type = vocabulary.type(static_cast<TokenId>(id));
+    const bool is_special = type == TokenType::kControl || type == TokenType::kUserDefined ||
+                            type == TokenType::kUnknown;
+    if (!is_special || vocabulary.tokens[id].empty()) continue;
+    if (!specials->Add(vocabulary.tokens[id], static_cast<TokenId>(id))) {
+      return BadToken(vocabulary, static_cast<TokenId>(id), "a special token stands twice");
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<const Tokenizer>> Tokenizer::FromVocabulary(
+    const TokenizerVocabulary& vocabulary) {
+  COTERIE_RETURN_IF_ERROR(CheckSizes(vocabulary));
+  if (!vocabulary.types.empty() && vocabulary.types.size() != vocabulary.tokens.size()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("token types and tokens differ in number: types=", vocabulary.types.size(),
+                     ", tokens=", vocabulary.tokens.size(), ", file=", vocabulary.origin));
+  }
+  std::unique_ptr<TokenTable> table = CopyTokens(vocabulary);
+  COTERIE_RETURN_IF_ERROR(IndexTokens(vocabulary, table.get()));
+  std::unique_ptr<Tokenizer> tokenizer(new Tokenizer);
+  COTERIE_RETURN_IF_ERROR(AddSpecials(vocabulary, &tokenizer->specials_));
+  tokenizer->table_ = std::move(table);
+  for (TokenId id = 0; id < tokenizer->n_vocab(); ++id) {
+    tokenizer->types_.push_back(vocabulary.type(id));
+  }
+  tokenizer->bos_ = vocabulary.bos;
+  tokenizer->eos_ = vocabulary.eos;
+  if (vocabulary.family == TokenizerFamily::kByteLevelBpe) {
+    COTERIE_RETURN_IF_ERROR(tokenizer->BuildByteLevel(vocabulary));
+  } else {
+    COTERIE_RETURN_IF_ERROR(tokenizer->BuildWordPiece(vocabulary));
+  }
+  tokenizer->FindEndsOfGeneration(vocabulary);
+  return tokenizer;
+}
+
+absl::StatusOr<std::unique_ptr<const Tokenizer>> Tokenizer::FromGguf(const GgufFile& file) {
+  std::vector<std::string> storage;
+  COTERIE_ASSIGN_OR_RETURN(const TokenizerVocabulary vocabulary,
+                           TokenizerVocabulary::FromGguf(file, &storage));
+  return FromVocabulary(vocabulary);
+}
+
+absl::StatusOr<int64_t> Tokenizer::EstimateBytes(const GgufFile& file) {
+  std::vector<std::string> storage;
+  COTERIE_ASSIGN_OR_RETURN(const TokenizerVocabulary vocabulary,
+                           TokenizerVocabulary::FromGguf(file, &storage));
+  // Tables are filled to a third at least, with slots of 8 bytes a token and 16 a merge.
+  int64_t bytes = 4096 + 3 * 16 * static_cast<int64_t>(vocabulary.merges.size());
+  for (size_t id = 0; id < vocabulary.tokens.size(); ++id) {
+    const auto n_bytes = static_cast<int64_t>(vocabulary.tokens[id].size());
+    const bool is_text = vocabulary.type(static_cast<TokenId>(id)) == TokenType::kNormal;
+    // A trie takes up to 32 bytes a letter while its vector doubles.
+    bytes += 48 + (is_text ? n_bytes : 33 * n_bytes);
+  }
+  return bytes;
+}
+
+absl::Status Tokenizer::BuildByteLevel(const TokenizerVocabulary& vocabulary) {
+  COTERIE_ASSIGN_OR_RETURN(encoder_, BpeEncoder::Create(vocabulary, *table_));
+  const auto missing = [&](absl::string_view name) {
+    return absl::DataLossError(
+        absl::StrCat("a token is to be added to every text but not named: ", "tokenizer.ggml.",
+                     name, "_token_id is absent, file=", vocabulary.origin));
+  };
+  if (vocabulary.add_bos && !bos_.has_value()) return missing("bos");
+  if (vocabulary.add_eos && !eos_.has_value()) return missing("eos");
+  if (vocabulary.add_bos) prefix_ = {*bos_};
+  if (vocabulary.add_eos) suffix_ = {*eos_};
+  return absl::OkStatus();
+}
+
+absl::Status Tokenizer::BuildWordPiece(const TokenizerVocabulary& vocabulary) {
+  const auto id_of = [&](std::optional<TokenId> named, const char* text) {
+    return named.has_value() ? *named : Find(text).value_or(-1);
+  };
+  const TokenId unknown = id_of(vocabulary.unknown, "[UNK]");
+  const TokenId cls = id_of(vocabulary.cls.has_value() ? vocabulary.cls : bos_, "[CLS]");
+  const TokenId separator = id_of(vocabulary.separator, "[SEP]");
+  if (unknown < 0 || cls < 0 || separator < 0) {
+    return absl::DataLossError(
+        absl::StrCat("a BERT vocabulary needs [UNK], [CLS] and [SEP]: file=", vocabulary.origin));
+  }
+  encoder_ = std::make_unique<WordPieceEncoder>(*table_, unknown);
+  joins_words_ = true;
+  prefix_ = {cls};
+  suffix_ = {separator};
+  return absl::OkStatus();
+}
+
+void Tokenizer::FindEndsOfGeneration(const TokenizerVocabulary& vocabulary) {
+  for (const auto& id : {vocabulary.eos, vocabulary.eot, vocabulary.eom}) {
+    if (id.has_value()) ends_.push_back(*id);
+  }
+  for (const char* name : kEndNames) {
+    const TokenId id = specials_.Lookup(name);
+    if (id >= 0 && IsControl(id)) ends_.push_back(id);
+  }
+  std::sort(ends_.begin(), ends_.end());
+  ends_.erase(std::unique(ends_.begin(), ends_.end()), ends_.end());
+}
+
+}  // namespace coterie

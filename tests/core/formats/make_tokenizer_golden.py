@@ -1,0 +1,210 @@
+#!/usr/bin/env python3
+"""Makes cases for tokenizer_golden_test.cc from Hugging Face tokenizers, the reference.
+
+    pip install tokenizers==0.23.3 gguf==0.19.0
+    python make_tokenizer_golden.py small OUT_DIR
+        small vocabularies trained here, 250 cases a family: what tests/data/tokenizers holds
+    python make_tokenizer_golden.py stress FAMILY OUT_FILE N [--gguf FILE | --vocab vocab.txt]
+        N random cases and a sweep over every code point on a real vocabulary; then run
+        COTERIE_TOKENIZER_CASES=OUT_FILE core_formats_tests --gtest_filter='TokenizerGolden*'
+
+FAMILY: gpt2 smollm llama3 qwen2 wordpiece. A case file is JSON Lines: first the vocabulary, or the
+GGUF file it is in, then [text, ids] with special tokens added and recognised.
+"""
+
+import argparse
+import glob
+import json
+import os
+import random
+import sys
+
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+from tokenizers import processors, trainers
+
+CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+LLAMA3 = (CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+          r"|\s*[\r\n]+|\s+(?!\S)|\s+")
+PRE = {"gpt2": "gpt-2", "smollm": "smollm", "llama3": "llama-bpe", "qwen2": "qwen2"}
+MARKS = ["\u0300", "\u0301", "\u0316", "\u0327", "\u0334", "\u0345", "\u05b0", "\u064b", "\u0e38",
+         "\u3099", "\u1161", "\u1175", "\u11a8", "\u11c2", "\u0338", "\u0bbe"]
+BASES = ["a", "e", "A", "\u00e9", "\u1ec7", "\u1100", "\u1112", "\uac00", "\uac01", "\u304b",
+         "\u0915", "\u0bc6", "\u212b", "\u2126", "\u0958", "\ufb1d", "\uf900", "\u0130", "\u03a3",
+         "\u1e9e"]
+SPACES = [" ", " ", "  ", "\t", "\n", "\r\n", "\r", "\u00a0", "\u2003", "\u3000", "\u0085",
+          "\u200b", "\u001c", "\f", "\v"]
+BITS = ["'s", "'S", "'\u017f", "'Re", "'lL", "'d", "'x", "''", "'", "123", "\u00bd", "\u0664",
+        "\u4e00", "!", "...", "(x)", "\U0001f469\u200d\U0001f4bb", "\ufffd", "\0", "\u00ad", "==",
+        "\u2167", "_", "-", "\u00c9cole", "na\u00efve", "\U00020000", "\U000e0001", "\ue000"]
+
+
+def pre_tokenizer(family):
+    if family == "gpt2":
+        return pre_tokenizers.ByteLevel(add_prefix_space=False)
+    if family == "smollm":
+        return pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True),
+                                        pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    pattern = LLAMA3 if family == "llama3" else LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
+    return pre_tokenizers.Sequence([
+        pre_tokenizers.Split(Regex(pattern), "isolated"),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+
+
+def byte_level(family, tokens, merges, types):
+    vocab = {t: i for i, t in enumerate(tokens)}
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[tuple(m.split(" ")) for m in merges],
+                                     ignore_merges=family == "llama3"))
+    if family == "qwen2":
+        tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizer(family)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(t, special=True, normalized=False)
+                                  for t, kind in zip(tokens, types) if kind == 3])
+    tokenizer.add_tokens([AddedToken(t, special=False, normalized=False)
+                          for t, kind in zip(tokens, types) if kind == 4])
+    assert tokenizer.get_vocab_size() == len(tokens)
+    return tokenizer
+
+
+def word_piece(tokens):
+    vocab = {t: i for i, t in enumerate(tokens)}
+    tokenizer = Tokenizer(models.WordPiece(vocab, unk_token="[UNK]", max_input_chars_per_word=100))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.add_special_tokens(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        special_tokens=[("[CLS]", vocab["[CLS]"]), ("[SEP]", vocab["[SEP]"])])
+    return tokenizer
+
+
+def corpus():
+    """Text that is on every machine with this script's Python: its own library."""
+    files = sorted(glob.glob(os.path.join(os.path.dirname(os.__file__), "*.py")))[:60]
+    return "\n".join(open(f, encoding="utf-8", errors="ignore").read() for f in files)
+
+
+def cases(rng, text, specials, n):
+    def stretch(longest):
+        start = rng.randrange(len(text))
+        return text[start:start + rng.randrange(1, longest)]
+
+    def any_char():
+        return chr(rng.choice([rng.randrange(0x80), rng.randrange(0x800), rng.randrange(0xD800),
+                               rng.randrange(0xE000, 0x10000), rng.randrange(0x10000, 0x110000),
+                               rng.randrange(0x10000, 0x20000)]))
+
+    makers = [
+        lambda: stretch(60),
+        lambda: "".join(any_char() for _ in range(rng.randrange(1, 24))),
+        lambda: "".join(rng.choice(SPACES + BITS) for _ in range(rng.randrange(1, 16))),
+        lambda: "".join(rng.choice(BASES + MARKS + MARKS) for _ in range(rng.randrange(1, 12))),
+        lambda: "".join(rng.choice([stretch(8), any_char(), rng.choice(SPACES), rng.choice(BITS)])
+                        for _ in range(rng.randrange(1, 16))),
+        lambda: "".join(rng.choice([rng.choice(specials), rng.choice(specials)[:-1], stretch(6),
+                                    rng.choice(SPACES)]) for _ in range(rng.randrange(1, 8))),
+        lambda: rng.choice(["a", "ab", " ", "=", "\n", "1", "\u00e9", "\u0301"])
+        * rng.randrange(300),
+    ]
+    return [rng.choice(makers)() for _ in range(n)]
+
+
+def sweep(context):
+    """Every code point between two of its neighbours and in a context."""
+    points = [chr(c) for c in range(0x110000) if not 0xD800 <= c < 0xE000]
+    return [context.join(points[i:i + 32]) for i in range(0, len(points), 32)]
+
+
+def write(path, head, tokenizer, texts):
+    with open(path, "w", encoding="utf-8") as out:
+        print(json.dumps(head, ensure_ascii=True), file=out)
+        for text, encoding in zip(texts, tokenizer.encode_batch(texts)):
+            print(json.dumps([text, encoding.ids], separators=(",", ":")), file=out)
+
+
+def read_gguf(path):
+    from gguf import GGUFReader
+    fields = GGUFReader(path).fields
+
+    def strings(key):
+        return [bytes(fields[key].parts[i]).decode() for i in fields[key].data]
+
+    types = fields["tokenizer.ggml.token_type"]
+    return (strings("tokenizer.ggml.tokens"), strings("tokenizer.ggml.merges"),
+            [int(types.parts[i][0]) for i in types.data])
+
+
+def train_byte_level(family, text, specials):
+    trained = Tokenizer(models.BPE())
+    trained.pre_tokenizer = pre_tokenizer(family)
+    trained.train_from_iterator([text], trainers.BpeTrainer(
+        vocab_size=900, show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
+    model = json.loads(trained.to_str())["model"]
+    tokens = sorted(model["vocab"], key=model["vocab"].get)
+    merges = [m if isinstance(m, str) else " ".join(m) for m in model["merges"]]
+    return tokens + specials, merges, [1] * len(tokens) + [3] * (len(specials) - 1) + [4]
+
+
+def train_word_piece(text):
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.train_from_iterator([text + " \u4e00 \u00df \u0391\u03c3 \u1100 \u1161 !"] * 2,
+                                  trainers.WordPieceTrainer(
+        vocab_size=900, show_progress=False,
+        special_tokens=["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]))
+    vocab = tokenizer.get_vocab()
+    return sorted(vocab, key=vocab.get)
+
+
+def small(out_dir):
+    text = corpus()
+    specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|im|>", "<tool_call>"]
+    for family, pre in PRE.items():
+        tokens, merges, types = train_byte_level(family, text[:200000], specials)
+        head = {"pre": pre, "tokens": tokens, "merges": merges, "types": types}
+        write(os.path.join(out_dir, f"{family}.jsonl"), head,
+              byte_level(family, tokens, merges, types),
+              cases(random.Random(1), text, specials, 250))
+    tokens = train_word_piece(text[:200000])
+    write(os.path.join(out_dir, "wordpiece.jsonl"), {"wordpiece": tokens}, word_piece(tokens),
+          cases(random.Random(2), text, ["[CLS]", "[MASK]"], 250))
+
+
+def stress(family, out, n, gguf, vocab):
+    text, rng = corpus(), random.Random(n)
+    if family == "wordpiece":
+        tokens = open(vocab, encoding="utf-8").read().split("\n")
+        tokens = tokens[:-1] if tokens[-1] == "" else tokens
+        texts = cases(rng, text, ["[CLS]", "[MASK]", "[UNK]"], n) + sweep("a") + sweep("\u0301 ")
+        write(out, {"wordpiece": tokens}, word_piece(tokens), texts)
+        return
+    tokens, merges, types = read_gguf(gguf)
+    specials = [t for t, kind in zip(tokens, types) if kind in (3, 4)]
+    texts = cases(rng, text, specials, n) + sweep("") + sweep("a") + sweep(" ") + sweep("\u0301e")
+    write(out, {"pre": PRE[family], "gguf": os.path.basename(gguf)},
+          byte_level(family, tokens, merges, types), texts)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    command = commands.add_parser("small")
+    command.add_argument("out_dir")
+    command = commands.add_parser("stress")
+    command.add_argument("family", choices=[*PRE, "wordpiece"])
+    command.add_argument("out_file")
+    command.add_argument("n", type=int)
+    command.add_argument("--gguf")
+    command.add_argument("--vocab")
+    args = parser.parse_args()
+    if args.command == "small":
+        small(args.out_dir)
+    else:
+        stress(args.family, args.out_file, args.n, args.gguf, args.vocab)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
