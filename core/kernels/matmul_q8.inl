@@ -13,6 +13,17 @@ namespace {
 // From this many tokens on a panel is unpacked.
 constexpr int64_t kPanelTokens = 5;
 
+// How far ahead of the arithmetic weights are asked for. Reading a chunk takes too many
+// instructions for the core to see the next cache lines by itself: +40 % from memory measured with
+// AVX-512, nothing lost from cache. May point past the tensor, which a prefetch does not mind.
+constexpr int64_t kPrefetchBytes = 2048;
+
+template <class Type>
+inline void PrefetchChunk(const uint8_t* chunk) {
+#pragma GCC unroll 8
+  for (int i = 0; i < Type::kChunkBytes; i += 64) __builtin_prefetch(chunk + kPrefetchBytes + i);
+}
+
 template <class Type>
 inline Vec8 Bias(const Chunk& c, int half) {
   if constexpr (Type::kHasMin) return c.m[half];
@@ -67,6 +78,7 @@ inline void RowTimesTokens(const uint8_t* row, const QuantizedActivations& x, in
   for (int t = 0; t < kTokens; ++t) acc[t] = Set8(0.0f);
   int64_t block = 0;
   for (; block + kChunkBlocks <= n_blocks; block += kChunkBlocks, row += Type::kChunkBytes) {
+    PrefetchChunk<Type>(row);
     AddChunkToTokens<Type, true, kTokens>(row, x, token, block, kChunkBlocks, acc);
   }
   if (Type::kBlockValues == 32 && block < n_blocks) {
@@ -147,6 +159,7 @@ void UnpackRow(const Panel<Type>& panel, const uint8_t* row, int64_t r) {
   uint8_t* to = panel.rows + r * panel.n_chunks * kChunk;
   for (int64_t chunk = 0; chunk < panel.n_chunks; ++chunk, row += Type::kChunkBytes) {
     const int64_t n_blocks = panel.n_blocks - chunk * kChunkBlocks;
+    PrefetchChunk<Type>(row);
     Chunk c;
     if (n_blocks >= kChunkBlocks || Type::kBlockValues != 32) {
       Reader<Type>::template Read<true>(row, kChunkBlocks, c);
