@@ -28,6 +28,7 @@ struct CacheEvent {
   absl::Duration retry_in;  // kLoadFailed: how long further requests are refused.
 };
 
+// Hears of a load or an eviction before the request that it served gets its lease or its error.
 // Called with no lock held, from loading and requesting threads at the same time. Must not call the
 // cache's Acquire, and returns soon: the request waits for it. It lives as long as the cache.
 using CacheEventSink = std::function<void(const CacheEvent&)>;
@@ -76,7 +77,7 @@ struct BaseResidency {
 };
 
 // What is loaded at one moment, in order of id.
-struct Residency {
+struct CacheSnapshot {
   std::vector<BaseResidency> bases;
 };
 

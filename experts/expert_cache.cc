@@ -349,8 +349,22 @@ void ExpertCache::ReturnLease(Lease& lease) {
 
 bool ExpertCache::MayGoLocked(const Ticket& ticket) const {
   return std::none_of(queue_.begin(), queue_.end(), [&](const Ticket* other) {
-    return other->number < ticket.number && other->n_bypassed >= options_.max_bypass;
+    return other->number < ticket.number &&
+           (other->n_bypassed >= options_.max_bypass || CouldGoLocked(*other));
   });
+}
+
+bool ExpertCache::CouldGoLocked(const Ticket& ticket) const {
+  const auto found = entries_.find(ticket.need.base);
+  if (found == entries_.end()) return false;
+  const Entry& entry = *found->second;
+  if (entry.state == BaseState::kEvicting) return false;
+  if (entry.state == BaseState::kLoading && entry.job->abandoned) return false;
+  const int64_t base_bytes = entry.state == BaseState::kAbsent ? entry.footprint.total_bytes() : 0;
+  const int64_t sum = SaturatingSum({base_bytes, ticket.need.kv_bytes, ticket.need.scratch_bytes});
+  const BudgetSnapshot ledger = budget_.Snapshot();
+  const int64_t free_bytes = ledger.limit_bytes - ledger.used_bytes;
+  return sum <= free_bytes || !ChooseLocked(sum - free_bytes, &ticket, &entry).empty();
 }
 
 void ExpertCache::EnterQueueLocked(Ticket& ticket) {

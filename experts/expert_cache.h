@@ -34,9 +34,9 @@ struct Need {
 };
 
 struct ExpertCacheOptions {
-  std::shared_ptr<const EvictionPolicy> policy;    // Null: ReloadCostPolicy.
-  std::function<absl::Time()> clock = &absl::Now;  // Does not block.
-  int max_bypass = 8;                              // How often a waiting request may be passed.
+  std::shared_ptr<const EvictionPolicy> policy = {};  // Null: ReloadCostPolicy.
+  std::function<absl::Time()> clock = &absl::Now;     // Does not block.
+  int max_bypass = 8;                                 // How often a waiting request may be passed.
   absl::Duration first_backoff = absl::Milliseconds(500);
   absl::Duration max_backoff = absl::Seconds(60);
 };
@@ -52,9 +52,9 @@ struct ExpertCacheOptions {
 // Loads run on threads of their own, one per base at a time. Reading, freeing and callbacks happen
 // with no lock held.
 //
-// Requests that do not fit wait in order of arrival. A later one that fits may pass an earlier one,
-// but each is passed at most max_bypass times. A thread that waits in Acquire while it holds
-// another lease can wait for itself: give it a deadline.
+// Requests that do not fit wait in order of arrival. A later one may pass an earlier one that
+// cannot go yet, but each is passed at most max_bypass times. A thread that waits in Acquire while
+// it holds another lease can wait for itself: give it a deadline.
 class ExpertCache : public Reclaimer {
  public:
   using Options = ExpertCacheOptions;
@@ -96,7 +96,7 @@ class ExpertCache : public Reclaimer {
   // Evicts idle bases until the budget is within its limit or none is idle; for after a SetLimit.
   void EvictOvershoot();
 
-  Residency Snapshot() const;
+  CacheSnapshot Snapshot() const;
   CacheStats Stats() const;
   void SetEventSink(CacheEventSink sink);
 
@@ -127,6 +127,7 @@ class ExpertCache : public Reclaimer {
 
   // The queue for memory.
   bool MayGoLocked(const Ticket& ticket) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool CouldGoLocked(const Ticket& ticket) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void EnterQueueLocked(Ticket& ticket) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void LeaveQueue(Ticket& ticket);
   void LeaveQueueLocked(Ticket& ticket) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -135,6 +136,9 @@ class ExpertCache : public Reclaimer {
 
   // Eviction.
   std::vector<EntryView> ViewsLocked(const Ticket* ticket, const Entry* spared) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  std::vector<EntryView> ChooseLocked(int64_t bytes, const Ticket* ticket,
+                                      const Entry* spared) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   std::vector<Victim> PickVictimsLocked(int64_t bytes, const Ticket* ticket, const Entry* spared)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

@@ -32,29 +32,33 @@ std::vector<EntryView> ExpertCache::ViewsLocked(const Ticket* ticket, const Entr
   return views;
 }
 
-std::vector<ExpertCache::Victim> ExpertCache::PickVictimsLocked(int64_t bytes, const Ticket* ticket,
-                                                                const Entry* spared) {
+std::vector<EntryView> ExpertCache::ChooseLocked(int64_t bytes, const Ticket* ticket,
+                                                 const Entry* spared) const {
   const std::vector<EntryView> views = ViewsLocked(ticket, spared);
-  std::vector<const EntryView*> chosen;
+  std::vector<EntryView> chosen;
   int64_t chosen_bytes = 0;
   for (const BaseId& id : options_.policy->PickVictims(views, bytes)) {
-    const auto view = std::find_if(views.begin(), views.end(),
-                                   [&](const EntryView& each) { return each.id == id; });
+    const auto has_id = [&](const EntryView& each) { return each.id == id; };
+    const auto view = std::find_if(views.begin(), views.end(), has_id);
     // Policies can be anybody's: what may not be evicted is not, whatever they say.
     if (view == views.end() || !view->evictable()) continue;
-    if (std::find(chosen.begin(), chosen.end(), &*view) != chosen.end()) continue;
-    chosen.push_back(&*view);
+    if (std::any_of(chosen.begin(), chosen.end(), has_id)) continue;
+    chosen.push_back(*view);
     chosen_bytes += view->bytes;
   }
-  if (chosen_bytes < bytes) return {};
+  return chosen_bytes < bytes ? std::vector<EntryView>() : chosen;
+}
+
+std::vector<ExpertCache::Victim> ExpertCache::PickVictimsLocked(int64_t bytes, const Ticket* ticket,
+                                                                const Entry* spared) {
   const BaseId for_base = ticket == nullptr ? BaseId() : ticket->need.base;
   const std::string whom = for_base.empty() ? "the budget" : for_base;
   std::vector<Victim> victims;
-  for (const EntryView* view : chosen) {
+  for (const EntryView& view : ChooseLocked(bytes, ticket, spared)) {
     std::string why = absl::StrFormat("%s; for %s, which lacked %.1f MB",
-                                      options_.policy->Reason(*view, options_.clock()), whom,
+                                      options_.policy->Reason(view, options_.clock()), whom,
                                       static_cast<double>(bytes) / 1e6);
-    victims.push_back(TakeVictimLocked(*entries_.at(view->id), std::move(why), for_base));
+    victims.push_back(TakeVictimLocked(*entries_.at(view.id), std::move(why), for_base));
   }
   return victims;
 }
@@ -186,8 +190,8 @@ absl::Status ExpertCache::Unpin(const BaseId& base) {
   return absl::OkStatus();
 }
 
-Residency ExpertCache::Snapshot() const {
-  Residency residency;
+CacheSnapshot ExpertCache::Snapshot() const {
+  CacheSnapshot residency;
   MutexLock lock(mutex_);
   for (const auto& [id, entry] : entries_) {
     residency.bases.push_back(

@@ -143,6 +143,13 @@ void ExpertCache::FinishLoad(LoadJob& job, std::shared_ptr<const BaseModel> mode
   CacheEvent event;
   {
     MutexLock lock(mutex_);
+    event = NewEventLocked(CacheEvent::Kind::kLoaded, *job.entry);
+  }
+  event.done_bytes = job.bytes;
+  event.took = took;
+  Emit(event);  // Before the leases: who gets one has been told.
+  {
+    MutexLock lock(mutex_);
     Entry& entry = *job.entry;
     entry.model = std::move(model);
     entry.state = BaseState::kReady;
@@ -156,42 +163,37 @@ void ExpertCache::FinishLoad(LoadJob& job, std::shared_ptr<const BaseModel> mode
     ++stats_.n_loads;
     stats_.loaded_bytes += job.bytes;
     stats_.load_time += took;
-    event = NewEventLocked(CacheEvent::Kind::kLoaded, entry);
-    event.done_bytes = job.bytes;
-    event.took = took;
   }
-  Emit(event);
   signal_->Raise();
 }
 
 void ExpertCache::FailLoad(LoadJob& job, const absl::Status& status) {
-  // The charges go first: whoever learns of the failure finds the ledger clean.
   std::vector<Reservation> given;
+  CacheEvent event;
   {
     MutexLock lock(mutex_);
     given.push_back(std::move(job.entry->weights));
     given.push_back(std::move(job.entry->tokenizer));
-  }
-  (void)budget_.Exchange(given, {});
-  CacheEvent event;
-  {
-    MutexLock lock(mutex_);
-    Entry& entry = *job.entry;
-    entry.state = BaseState::kAbsent;
-    entry.job = nullptr;
-    entry.n_leases = 0;  // Those who waited hold nothing any more.
-    job.done = true;
-    job.status = status;
-    event = NewEventLocked(CacheEvent::Kind::kLoadFailed, entry);
-    event.done_bytes = job.done_bytes.load();
-    event.status = status;
+    event = NewEventLocked(CacheEvent::Kind::kLoadFailed, *job.entry);
     if (job.abandoned) {
       ++stats_.n_cancelled_loads;
     } else {
-      event.retry_in = NoteFailureLocked(entry, status);
+      event.retry_in = NoteFailureLocked(*job.entry, status);
     }
   }
+  // Who learns of the failure finds the ledger clean and has been told.
+  (void)budget_.Exchange(given, {});
+  event.done_bytes = job.done_bytes.load();
+  event.status = status;
   Emit(event);
+  {
+    MutexLock lock(mutex_);
+    job.entry->state = BaseState::kAbsent;
+    job.entry->job = nullptr;
+    job.entry->n_leases = 0;  // Those who waited hold nothing any more.
+    job.done = true;
+    job.status = status;
+  }
   signal_->Raise();
 }
 
