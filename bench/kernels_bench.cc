@@ -163,7 +163,7 @@ void Report(benchmark::State& state, const Product& product, int n_threads) {
 void BM_Matmul(benchmark::State& state, TensorType type, bool is_q8) {
   const int n_threads = static_cast<int>(state.range(1));
   const int64_t row_bytes = RowBytes(type, kColumns);
-  const int64_t n_rows = state.range(2) != 0    ? kCacheBytes / row_bytes
+  const int64_t n_rows = state.range(2) != 0   ? kCacheBytes / row_bytes
                          : state.range(0) <= 8 ? kStreamBytes / row_bytes / 64 * 64
                                                : 2048;
   Product product(type, n_rows, state.range(0), n_threads);
@@ -234,7 +234,9 @@ void RegisterProducts() {
       auto* bench = benchmark::RegisterBenchmark(
           ((is_q8 ? "BM_MatmulQ8/" : "BM_MatmulF32/") + name).c_str(),
           [type, is_q8](benchmark::State& state) { BM_Matmul(state, type, is_q8); });
-      bench->UseRealTime()->Unit(benchmark::kMillisecond)->ArgNames({"tokens", "threads", "cached"});
+      bench->UseRealTime()
+          ->Unit(benchmark::kMillisecond)
+          ->ArgNames({"tokens", "threads", "cached"});
       bench->Args({1, 1, 1});
       for (const int64_t n_tokens : {1, 2, 4, 8, 64, 512}) {
         if (!is_q8 && (n_tokens == 2 || n_tokens == 4)) continue;

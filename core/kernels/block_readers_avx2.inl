@@ -1,7 +1,7 @@
 // Block readers and 8-bit dot products in AVX2. Contracts: block_readers_scalar.inl.
 //
-// vpmaddubsw adds pairs of products in 16 bits, which 255 * 127 * 2 would overflow: Q8_0 stays signed
-// here and is multiplied as |w| * (x with the sign of w).
+// vpmaddubsw adds pairs of products in 16 bits, which 255 * 127 * 2 would overflow: Q8_0 stays
+// signed here and is multiplied as |w| * (x with the sign of w).
 
 namespace coterie {
 namespace {
@@ -21,9 +21,7 @@ inline void StoreBytes(const Chunk& c, uint8_t* to) {
 inline __m128i Load128(const uint8_t* p) {
   return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
 }
-inline __m256i Load256(const void* p) {
-  return _mm256_loadu_si256(static_cast<const __m256i*>(p));
-}
+inline __m256i Load256(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
 
 // The f16 at `offset` in each of a chunk's blocks.
 template <class Type, bool kFull>
@@ -31,8 +29,7 @@ inline Vec8 ReadHalves(const uint8_t* p, int n, int offset) {
   const auto at = [&](int i) {
     return static_cast<int16_t>(ReadU16(BlockAt<Type, kFull>(p, n, i) + offset));
   };
-  return _mm256_cvtph_ps(
-      _mm_setr_epi16(at(0), at(1), at(2), at(3), at(4), at(5), at(6), at(7)));
+  return _mm256_cvtph_ps(_mm_setr_epi16(at(0), at(1), at(2), at(3), at(4), at(5), at(6), at(7)));
 }
 
 inline __m256i SplitNibbles(const uint8_t* from) {
@@ -163,8 +160,8 @@ struct Reader<Q6_K> {
       const __m256i top[4] = {_mm256_slli_epi16(high, 4), _mm256_slli_epi16(high, 2), high,
                               _mm256_srli_epi16(high, 2)};
       for (int i = 0; i < 4; ++i) {
-        c.q[4 * half + i] = _mm256_or_si256(_mm256_and_si256(part[i], low4),
-                                            _mm256_and_si256(top[i], bits45));
+        c.q[4 * half + i] =
+            _mm256_or_si256(_mm256_and_si256(part[i], low4), _mm256_and_si256(top[i], bits45));
       }
     }
     const Vec8 d = Set8(HalfToFloat(ReadU16(p + 208)));

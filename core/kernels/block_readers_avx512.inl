@@ -26,14 +26,13 @@ inline Vec8 ReadHalves(const uint8_t* p, int n, int offset) {
   const auto at = [&](int i) {
     return static_cast<int16_t>(ReadU16(BlockAt<Type, kFull>(p, n, i) + offset));
   };
-  return _mm256_cvtph_ps(
-      _mm_setr_epi16(at(0), at(1), at(2), at(3), at(4), at(5), at(6), at(7)));
+  return _mm256_cvtph_ps(_mm_setr_epi16(at(0), at(1), at(2), at(3), at(4), at(5), at(6), at(7)));
 }
 
 // The 32 nibbles of each of two blocks, low ones first.
 inline __m512i SplitNibbles(const uint8_t* a, const uint8_t* b) {
-  const __m512i both = _mm512_mask_broadcast_i32x4(_mm512_broadcast_i32x4(Load128(a)), 0xff00,
-                                                   Load128(b));
+  const __m512i both =
+      _mm512_mask_broadcast_i32x4(_mm512_broadcast_i32x4(Load128(a)), 0xff00, Load128(b));
   const __m512i shifts = _mm512_setr_epi64(0, 0, 4, 4, 0, 0, 4, 4);
   return _mm512_and_si512(_mm512_srlv_epi64(both, shifts), _mm512_set1_epi8(15));
 }

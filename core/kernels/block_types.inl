@@ -1,22 +1,29 @@
 // What the block readers of all instruction sets share: which bytes a block has and how its values
 // are scaled. Layouts are those of ggml-org/ggml:src/ggml-common.h; all integers little-endian.
 //
-//   Q4_0   f16 d; nibbles[16]                      w = d (q - 8); byte j: low nibble value j, high j + 16
-//   Q4_1   f16 d; f16 m; nibbles[16]               w = d q + m
-//   Q5_0   f16 d; u32 high; nibbles[16]            w = d (q - 16); bit j of high is bit 4 of value j
-//   Q5_1   f16 d; f16 m; u32 high; nibbles[16]     w = d q + m
-//   Q8_0   f16 d; i8 q[32]                         w = d q
-//   Q4_K   f16 d; f16 dmin; u8 s[12]; nibbles[128] w = (d sc) q - (dmin mn), sc and mn per 32 values,
-//                                                  6 bits each; 32 bytes hold values 64 i .. 64 i + 31
-//                                                  in low nibbles, the next 32 values in high ones
-//   Q5_K   f16 d; f16 dmin; u8 s[12]; high[32]; nibbles[128]   bit b of high[j]: value 32 b + j
-//   Q6_K   low[128]; high[64]; i8 sc[16]; f16 d    w = (d sc) (q - 32), sc per 16 values; per half of
-//                                                  128 values 64 bytes low and 32 bytes high
+// clang-format off
+//   Q4_0   f16 d; nibbles[16]                        w = d (q - 8)
+//   Q4_1   f16 d; f16 m; nibbles[16]                 w = d q + m
+//   Q5_0   f16 d; u32 high; nibbles[16]              w = d (q - 16)
+//   Q5_1   f16 d; f16 m; u32 high; nibbles[16]       w = d q + m
+//   Q8_0   f16 d; i8 q[32]                           w = d q
+//   Q4_K   f16 d; f16 dmin; s[12]; nibbles[128]      w = (d sc) q - (dmin mn)
+//   Q5_K   f16 d; f16 dmin; s[12]; high[32]; nibbles[128]      the same
+//   Q6_K   low[128]; high[64]; i8 sc[16]; f16 d      w = (d sc) (q - 32), sc per 16 values
 //
-// A reader turns a chunk of 256 values into bytes q and, per lane (one block of 32), scale and bias:
-// w = d q + m. Read<true> wants all 8 blocks; Read<false> only the first n_blocks, the rest become
-// zeros. Types with scales per 16 values (kHalves) have d[0], m[0] for first halves of the blocks
-// and d[1], m[1] for second halves.
+//   nibbles[16]    byte j: value j low, value j + 16 high
+//   u32 high       bit j: bit 4 of value j
+//   nibbles[128]   bytes 32 i .. 32 i + 31: values from 64 i on low, the next 32 high
+//   s[12]          sc and mn of each 32 values, 6 bits each: UnpackScales()
+//   high[32]       bit b of byte j: bit 4 of value 32 b + j
+//   low, high      of Q6_K, per half of 128 values: 64 and 32 bytes. Byte j of low: values j and
+//                  j + 64; byte j of high: bits 4 and 5 of values j, j + 32, j + 64, j + 96
+// clang-format on
+//
+// A reader turns a chunk of 256 values into bytes q and, per lane (one block of 32), scale and
+// bias: w = d q + m. Read<true> wants all 8 blocks; Read<false> only the first n_blocks, the rest
+// become zeros. Types with scales per 16 values (kHalves) have d[0], m[0] for first halves of the
+// blocks and d[1], m[1] for second halves.
 
 namespace coterie {
 namespace {
@@ -27,7 +34,7 @@ struct BlockType {
   static constexpr int kBlockValues = kBlockValues_;
   static constexpr int kBlockBytes = kBlockBytes_;
   static constexpr int kMaxByte = kMaxByte_;  // Largest magnitude of the bytes a reader gives.
-  static constexpr int kOffset = kOffset_;  // Subtracted from the bytes that a reader gives.
+  static constexpr int kOffset = kOffset_;    // Subtracted from the bytes that a reader gives.
   static constexpr bool kHasMin = kHasMin_;
   static constexpr bool kHalves = kHalves_;
   static constexpr bool kHasBias = kHasMin || kOffset != 0;

@@ -20,12 +20,11 @@ inline void DequantizeChunk(const uint8_t* src, int n_blocks, float* dst) {
     if constexpr (Type::kHasMin) Store8(m[half], c.m[half]);
   }
   for (int i = 0; i < 2 * n_blocks; ++i) {
-    const float scale = d[Type::kHalves ? i & 1 : 0][i >> 1];
-    const float min = m[0][i >> 1];
-    for (int j = 0; j < 16; ++j) {
-      const int byte = Type::kSigned ? static_cast<int8_t>(q[16 * i + j]) : q[16 * i + j];
-      const float value = scale * static_cast<float>(byte - Type::kOffset);
-      dst[16 * i + j] = Type::kHasMin ? value + min : value;
+    const Vec scale = Set1(d[Type::kHalves ? i & 1 : 0][i >> 1]);
+    const Vec min = Set1(m[0][i >> 1]);
+    for (int j = 16 * i; j < 16 * (i + 1); j += kLanes) {
+      const Vec value = Mul(scale, LoadBytes<Type::kSigned>(q + j, Type::kOffset));
+      Store(dst + j, Type::kHasMin ? Add(value, min) : value);
     }
   }
 }
@@ -56,17 +55,29 @@ void DequantizeBF16(const uint8_t* src, int64_t n_values, float* dst) {
 
 void DequantizeRow(TensorType type, const uint8_t* src, int64_t n_values, float* dst) {
   switch (type) {
-    case TensorType::kF32: memcpy(dst, src, static_cast<size_t>(n_values) * 4); return;
-    case TensorType::kF16: return DequantizeF16(src, n_values, dst);
-    case TensorType::kBF16: return DequantizeBF16(src, n_values, dst);
-    case TensorType::kQ4_0: return DequantizeBlocks<Q4_0>(src, n_values, dst);
-    case TensorType::kQ4_1: return DequantizeBlocks<Q4_1>(src, n_values, dst);
-    case TensorType::kQ5_0: return DequantizeBlocks<Q5_0>(src, n_values, dst);
-    case TensorType::kQ5_1: return DequantizeBlocks<Q5_1>(src, n_values, dst);
-    case TensorType::kQ8_0: return DequantizeBlocks<Q8_0>(src, n_values, dst);
-    case TensorType::kQ4_K: return DequantizeBlocks<Q4_K>(src, n_values, dst);
-    case TensorType::kQ5_K: return DequantizeBlocks<Q5_K>(src, n_values, dst);
-    case TensorType::kQ6_K: return DequantizeBlocks<Q6_K>(src, n_values, dst);
+    case TensorType::kF32:
+      memcpy(dst, src, static_cast<size_t>(n_values) * 4);
+      return;
+    case TensorType::kF16:
+      return DequantizeF16(src, n_values, dst);
+    case TensorType::kBF16:
+      return DequantizeBF16(src, n_values, dst);
+    case TensorType::kQ4_0:
+      return DequantizeBlocks<Q4_0>(src, n_values, dst);
+    case TensorType::kQ4_1:
+      return DequantizeBlocks<Q4_1>(src, n_values, dst);
+    case TensorType::kQ5_0:
+      return DequantizeBlocks<Q5_0>(src, n_values, dst);
+    case TensorType::kQ5_1:
+      return DequantizeBlocks<Q5_1>(src, n_values, dst);
+    case TensorType::kQ8_0:
+      return DequantizeBlocks<Q8_0>(src, n_values, dst);
+    case TensorType::kQ4_K:
+      return DequantizeBlocks<Q4_K>(src, n_values, dst);
+    case TensorType::kQ5_K:
+      return DequantizeBlocks<Q5_K>(src, n_values, dst);
+    case TensorType::kQ6_K:
+      return DequantizeBlocks<Q6_K>(src, n_values, dst);
   }
 }
 

@@ -72,8 +72,7 @@ inline Vec Fold(const float* x, int64_t n, Vec acc, Op op) {
 }
 
 void RmsNorm(const float* x, const float* weight, int64_t n, float epsilon, float* y) {
-  const Vec squares =
-      Fold(x, n, Set1(0.0f), [](Vec acc, Vec v) { return Fma(v, v, acc); });
+  const Vec squares = Fold(x, n, Set1(0.0f), [](Vec acc, Vec v) { return Fma(v, v, acc); });
   const float mean = Sum(squares) / static_cast<float>(n);
   const Vec scale = Set1(1.0f / ::sqrtf(mean + epsilon));
   Map2(x, weight, n, y, [scale](Vec v, Vec w) { return Mul(Mul(v, scale), w); });
@@ -181,10 +180,9 @@ void QuantizeActivations(const float* x, int64_t x_stride, const QuantizedActiva
   const int64_t n_blocks = out.n_cols / kActivationBlock;
   for (int64_t t = 0; t < out.n_tokens; ++t) {
     for (int64_t b = 0; b < n_blocks; ++b) {
-      out.scales[t * n_blocks + b] =
-          QuantizeBlock(x + t * x_stride + b * kActivationBlock,
-                        out.values + t * out.n_cols + b * kActivationBlock,
-                        out.sums + 2 * (t * n_blocks + b));
+      out.scales[t * n_blocks + b] = QuantizeBlock(
+          x + t * x_stride + b * kActivationBlock,
+          out.values + t * out.n_cols + b * kActivationBlock, out.sums + 2 * (t * n_blocks + b));
     }
   }
 }

@@ -7,10 +7,10 @@
 
 namespace coterie {
 
-const KernelTable& ScalarKernels();      // "scalar": portable C++.
+const KernelTable& ScalarKernels();  // "scalar": portable C++.
 #if defined(COTERIE_X86_KERNELS)
-const KernelTable& Avx2Kernels();        // "avx2": AVX2, FMA, F16C.
-const KernelTable& Avx512Kernels();      // "avx512-vnni": AVX-512 F, BW, DQ, VL, VNNI.
+const KernelTable& Avx2Kernels();    // "avx2": AVX2, FMA, F16C.
+const KernelTable& Avx512Kernels();  // "avx512-vnni": AVX-512 F, BW, DQ, VL, VNNI.
 #endif
 
 }  // namespace coterie

@@ -1,7 +1,7 @@
 // How much memory the kernels ask their callers for. The sizes hold for every instruction set.
 
-#include "core/kernels/kernels.h"
 #include "core/kernels/kernel_shapes.h"
+#include "core/kernels/kernels.h"
 
 namespace coterie {
 namespace {
@@ -29,9 +29,9 @@ QuantizedActivations QuantizedActivations::In(uint8_t* memory, int64_t n_tokens,
 
 int64_t MatmulScratchBytes(int64_t n_cols) {
   const int64_t padded = RoundUp(n_cols, kChunk);
-  const int64_t q8_bytes = kMaxLanes * padded                                 // Unpacked rows,
+  const int64_t q8_bytes = kMaxLanes * padded                                // Unpacked rows,
                            + padded / 32 * PanelBlockBytes(kMaxLanes, true)  // then the panel,
-                           + kTokenTile * padded / 32 * 4;                  // then sums of a tile.
+                           + kTokenTile * padded / 32 * 4;                   // then sums of a tile.
   const int64_t f32_bytes = 2 * kMaxLanes * kF32PanelColumns * static_cast<int64_t>(sizeof(float));
   return (q8_bytes > f32_bytes ? q8_bytes : f32_bytes) + 64;
 }
@@ -39,10 +39,10 @@ int64_t MatmulScratchBytes(int64_t n_cols) {
 int64_t AttentionScratchFloats(int64_t n_tokens, int64_t n_heads, int64_t head_dim, int64_t n_kv) {
   (void)n_kv;
   const int64_t padded = RoundUp(head_dim, kMaxLanes);
-  return 2 * kKeyBlock * padded                // Keys (by dimension) and values of one block.
-         + kMaxLanes * padded                  // Keys on their way to being transposed.
-         + kQueryTile * kKeyBlock              // Scores.
-         + 2 * RoundUp(n_tokens * n_heads, 16) // Running maxima and sums.
+  return 2 * kKeyBlock * padded                 // Keys (by dimension) and values of one block.
+         + kMaxLanes * padded                   // Keys on their way to being transposed.
+         + kQueryTile * kKeyBlock               // Scores.
+         + 2 * RoundUp(n_tokens * n_heads, 16)  // Running maxima and sums.
          + 16;
 }
 

@@ -1,13 +1,16 @@
 #pragma once
 
 // The compute kernels and their choice at run time. Kernels are pure functions of spans and shapes:
-// no allocation, no globals, no errors; callers split rows over the worker pool and give scratch.
-// All matrices are row-major; activations are f32 [n_tokens, n_features] with a stride in values.
+// no allocation, no globals, no errors, thread-safe; callers split rows over the worker pool and
+// give scratch (64-byte aligned, one per thread). All matrices are row-major; activations are f32
+// [n_tokens, n_features] with a stride in values. NaN and Inf among the weights of a row reach the
+// results of that row only.
 
 #include <cstdint>
 #include <vector>
 
 #include "absl/strings/string_view.h"
+
 #include "core/kernels/tensor_type.h"
 
 namespace coterie {
@@ -19,10 +22,10 @@ inline constexpr int kActivationBlock = 32;
 // a minimum or an offset. A view; Bytes() says how much memory backs it.
 struct QuantizedActivations {
   int64_t n_tokens = 0;
-  int64_t n_cols = 0;         // A multiple of 32.
-  int8_t* values = nullptr;   // [n_tokens, n_cols]
-  float* scales = nullptr;    // [n_tokens, n_cols / 32]
-  float* sums = nullptr;      // [n_tokens, n_cols / 16]
+  int64_t n_cols = 0;        // A multiple of 32.
+  int8_t* values = nullptr;  // [n_tokens, n_cols]
+  float* scales = nullptr;   // [n_tokens, n_cols / 32]
+  float* sums = nullptr;     // [n_tokens, n_cols / 16]
 
   // The arrays and the slack behind them that kernels may read (and ignore).
   static int64_t Bytes(int64_t n_tokens, int64_t n_cols);
@@ -32,21 +35,21 @@ struct QuantizedActivations {
 
 // One KV head and the query heads that share it, for a run of tokens of one sequence.
 struct AttentionArgs {
-  const float* q = nullptr;       // q[t * q_stride + h * head_dim + i]
+  const float* q = nullptr;  // q[t * q_stride + h * head_dim + i]
   int64_t q_stride = 0;
   int64_t n_tokens = 0;
-  int64_t n_heads = 0;            // Query heads that read this KV head.
+  int64_t n_heads = 0;  // Query heads that read this KV head.
   int64_t head_dim = 0;
-  const uint16_t* k = nullptr;    // f16 [n_kv, head_dim], contiguous
-  const uint16_t* v = nullptr;    // f16 [n_kv, head_dim], contiguous
+  const uint16_t* k = nullptr;  // f16 [n_kv, head_dim], contiguous
+  const uint16_t* v = nullptr;  // f16 [n_kv, head_dim], contiguous
   int64_t n_kv = 0;
-  int64_t first_position = 0;     // Token t stands at first_position + t and sees keys up to itself,
-  bool causal = true;             // or, if not causal, all n_kv keys.
-  int64_t window = 0;             // > 0: only the last `window` keys, itself included.
-  float scale = 1.0f;             // Multiplies q . k.
-  float* out = nullptr;           // out[t * out_stride + h * head_dim + i]
+  int64_t first_position = 0;  // Token t stands at first_position + t and sees keys up to itself,
+  bool causal = true;          // or, if not causal, all n_kv keys.
+  int64_t window = 0;          // > 0: only the last `window` keys, itself included.
+  float scale = 1.0f;          // Multiplies q . k.
+  float* out = nullptr;        // out[t * out_stride + h * head_dim + i]
   int64_t out_stride = 0;
-  float* scratch = nullptr;       // AttentionScratchFloats() floats
+  float* scratch = nullptr;  // AttentionScratchFloats() floats
 };
 
 // Scratch of one attention call, in floats.
@@ -59,24 +62,31 @@ int64_t MatmulScratchBytes(int64_t n_cols);
 // Callers give matmuls ranges of rows; ranges that begin at a multiple of this are fastest.
 inline constexpr int64_t kMatmulRowAlign = 16;
 
-// The kernels of one instruction set. Every function gives the same result for one token as for
-// the same token in a batch.
+// The kernels of one instruction set. Every function gives bit for bit the same result for one
+// token as for the same token in a batch of any size, and the matmuls for any split of the rows.
+// Only dequantize_row promises equal bits across instruction sets. Error bounds are held by
+// tests/core/kernels.
 struct KernelTable {
   absl::string_view isa;  // "scalar", "avx2", "avx512-vnni"
 
-  // src: n_values of `type`, a whole number of blocks. Bit-equal on every ISA.
+  // src: n_values of `type`, a whole number of blocks. Bit-equal on every ISA and to
+  // gguf.quants.dequantize of PyPI `gguf`.
   void (*dequantize_row)(TensorType type, const uint8_t* src, int64_t n_values, float* dst);
 
-  // Rounds x [out.n_tokens, out.n_cols] to 8 bits. Non-finite input gives unspecified finite values.
+  // Rounds x [out.n_tokens, out.n_cols] to 8 bits, to the nearest of 255 steps per block of 32.
+  // What is not finite becomes 0, and so does a block that is below 1e-30 throughout.
   void (*quantize_activations)(const float* x, int64_t x_stride, const QuantizedActivations& out);
 
   // y[t * y_stride + r] = sum_c w[r, c] * x[t, c] for row_begin <= r < row_end, with 8-bit
-  // activations and integer dot products. w is of a quantised type (any but F32, F16, BF16).
-  // Bit-equal for any split of the rows.
+  // activations and integer dot products. w is of a quantised type (any but F32, F16, BF16) with
+  // w.n_cols == x.n_cols. Up to 4 tokens read the rows in place, one after another; more unpack
+  // panels of rows into scratch (MatmulScratchBytes).
+  //   Error  3e-6 * sum_c |w x| against exact arithmetic on the rounded activations.
   void (*matmul_q8)(const MatrixView& w, int64_t row_begin, int64_t row_end,
                     const QuantizedActivations& x, float* y, int64_t y_stride, uint8_t* scratch);
 
   // The same with f32 activations x [n_tokens, w.n_cols] and any type of w.
+  //   Error  3e-6 * sum_c |w x|.
   void (*matmul_f32)(const MatrixView& w, int64_t row_begin, int64_t row_end, const float* x,
                      int64_t n_tokens, int64_t x_stride, float* y, int64_t y_stride,
                      uint8_t* scratch);
@@ -88,16 +98,16 @@ struct KernelTable {
   void (*layer_norm)(const float* x, const float* weight, const float* bias, int64_t n,
                      float epsilon, float* y);
 
-  // Softmax in place; n >= 1.
+  // Softmax in place; n >= 1. -Inf becomes 0. Relative error 3e-6.
   void (*softmax)(float* x, int64_t n);
 
-  // y = silu(gate) * up, elementwise.
+  // y = silu(gate) * up, elementwise. Relative error 1e-6.
   void (*silu_mul)(const float* gate, const float* up, int64_t n, float* y);
 
-  // y = gelu(x), the exact form with erf (BERT). In place allowed.
+  // y = gelu(x), the exact form with erf (BERT). In place allowed. Error 1e-6 relative + 2e-6.
   void (*gelu_erf)(const float* x, int64_t n, float* y);
 
-  // y = gelu_tanh(gate) * up (Gemma).
+  // y = gelu_tanh(gate) * up (Gemma). Error 5e-6 relative + 1e-6.
   void (*gelu_tanh_mul)(const float* gate, const float* up, int64_t n, float* y);
 
   // y += x.
@@ -112,7 +122,9 @@ struct KernelTable {
   // Rounds to f16, to nearest even.
   void (*f32_to_f16)(const float* x, int64_t n, uint16_t* y);
 
-  // Softmax(q k^T * scale + mask) v with an online softmax in f32.
+  // Softmax(q k^T * scale + mask) v with an online softmax in f32. Keys and values are read once a
+  // call, whatever the number of tokens and heads. A token that sees no key gives zeros.
+  // All n_kv keys and values must be finite, those that a token does not see included.
   void (*attend)(const AttentionArgs& args);
 };
 

@@ -1,5 +1,6 @@
-// The "avx2" table. This file has compiler flags of its own: it must not instantiate inline functions
-// that other files share, not even of the standard library, or the linker may keep this copy.
+// The "avx2" table. This file has compiler flags of its own: it must not instantiate inline
+// functions that other files share, not even of the standard library, or the linker may keep this
+// copy.
 
 #include <immintrin.h>
 #include <math.h>

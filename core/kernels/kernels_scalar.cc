@@ -1,5 +1,6 @@
-// The "scalar" table. This file has compiler flags of its own: it must not instantiate inline functions
-// that other files share, not even of the standard library, or the linker may keep this copy.
+// The "scalar" table. This file has compiler flags of its own: it must not instantiate inline
+// functions that other files share, not even of the standard library, or the linker may keep this
+// copy.
 
 #include <math.h>
 #include <string.h>

@@ -14,17 +14,27 @@ struct BlockShape {
 
 inline BlockShape ShapeOf(TensorType type) {
   switch (type) {
-    case TensorType::kF32: return {1, 4};
+    case TensorType::kF32:
+      return {1, 4};
     case TensorType::kF16:
-    case TensorType::kBF16: return {1, 2};
-    case TensorType::kQ4_0: return {32, Q4_0::kBlockBytes};
-    case TensorType::kQ4_1: return {32, Q4_1::kBlockBytes};
-    case TensorType::kQ5_0: return {32, Q5_0::kBlockBytes};
-    case TensorType::kQ5_1: return {32, Q5_1::kBlockBytes};
-    case TensorType::kQ8_0: return {32, Q8_0::kBlockBytes};
-    case TensorType::kQ4_K: return {256, Q4_K::kBlockBytes};
-    case TensorType::kQ5_K: return {256, Q5_K::kBlockBytes};
-    case TensorType::kQ6_K: return {256, Q6_K::kBlockBytes};
+    case TensorType::kBF16:
+      return {1, 2};
+    case TensorType::kQ4_0:
+      return {32, Q4_0::kBlockBytes};
+    case TensorType::kQ4_1:
+      return {32, Q4_1::kBlockBytes};
+    case TensorType::kQ5_0:
+      return {32, Q5_0::kBlockBytes};
+    case TensorType::kQ5_1:
+      return {32, Q5_1::kBlockBytes};
+    case TensorType::kQ8_0:
+      return {32, Q8_0::kBlockBytes};
+    case TensorType::kQ4_K:
+      return {256, Q4_K::kBlockBytes};
+    case TensorType::kQ5_K:
+      return {256, Q5_K::kBlockBytes};
+    case TensorType::kQ6_K:
+      return {256, Q6_K::kBlockBytes};
   }
   return {1, 4};
 }
@@ -67,8 +77,7 @@ void F32PanelTimesTokens(const float* panel, int64_t n_cols, const float* x, int
 }
 
 void F32PanelTimesAll(const float* panel, int64_t n_cols, const float* x, int64_t n_tokens,
-                      int64_t x_stride, float* y, int64_t y_stride, int64_t n_rows,
-                      bool is_first) {
+                      int64_t x_stride, float* y, int64_t y_stride, int64_t n_rows, bool is_first) {
   int64_t t = 0;
   const auto run = [&](auto multiply, int n) {
     for (; n_tokens - t >= n; t += n) {
@@ -83,8 +92,8 @@ void F32PanelTimesAll(const float* panel, int64_t n_cols, const float* x, int64_
 
 void MatmulF32(const MatrixView& w, int64_t row_begin, int64_t row_end, const float* x,
                int64_t n_tokens, int64_t x_stride, float* y, int64_t y_stride, uint8_t* scratch) {
-  float* rows = reinterpret_cast<float*>(scratch);       // [kLanes][kF32PanelColumns]
-  float* panel = rows + kLanes * kF32PanelColumns;       // [kF32PanelColumns][kLanes]
+  float* rows = reinterpret_cast<float*>(scratch);  // [kLanes][kF32PanelColumns]
+  float* panel = rows + kLanes * kF32PanelColumns;  // [kF32PanelColumns][kLanes]
   for (int64_t row = row_begin; row < row_end; row += kLanes) {
     const int64_t n_rows = row_end - row < kLanes ? row_end - row : kLanes;
     for (int64_t col = 0; col < w.n_cols; col += kF32PanelColumns) {

@@ -82,8 +82,8 @@ inline void RowTimesTokens(const uint8_t* row, const QuantizedActivations& x, in
     AddChunkToTokens<Type, true, kTokens>(row, x, token, block, kChunkBlocks, acc);
   }
   if (Type::kBlockValues == 32 && block < n_blocks) {
-    AddChunkToTokens<Type, false, kTokens>(row, x, token, block,
-                                           static_cast<int>(n_blocks - block), acc);
+    AddChunkToTokens<Type, false, kTokens>(row, x, token, block, static_cast<int>(n_blocks - block),
+                                           acc);
   }
 #pragma GCC unroll 8
   for (int t = 0; t < kTokens; ++t) Store8(lanes + 64 * t, acc[t]);
@@ -133,8 +133,8 @@ inline Panel<Type> PlacePanel(int64_t n_cols, uint8_t* scratch) {
   panel.n_blocks = n_cols / 32;
   panel.n_chunks = (n_cols + kChunk - 1) / kChunk;
   panel.rows = scratch;
-  panel.blocks = reinterpret_cast<typename Panel<Type>::Block*>(
-      scratch + kLanes * panel.n_chunks * kChunk);
+  panel.blocks =
+      reinterpret_cast<typename Panel<Type>::Block*>(scratch + kLanes * panel.n_chunks * kChunk);
   panel.sums = reinterpret_cast<float*>(panel.blocks + panel.n_chunks * kChunkBlocks);
   return panel;
 }
@@ -206,8 +206,8 @@ inline void AddBlock(const Panel<Type>& panel, const typename Panel<Type>::Block
     for (int t = 0; t < kTokens; ++t) {
       acc[t] = Fma(ToFloat(dots[t]), Mul(d, Set1(scales[t * (x.n_cols / 32)])), acc[t]);
       if constexpr (Type::kHasBias) {
-        const float sum = Type::kHalves ? sums[t * (x.n_cols / 16) + half]
-                                        : panel.sums[block * kTokenTile + t];
+        const float sum =
+            Type::kHalves ? sums[t * (x.n_cols / 16) + half] : panel.sums[block * kTokenTile + t];
         acc[t] = Fma(m, Set1(sum), acc[t]);
       }
     }
@@ -273,28 +273,42 @@ void MatmulQ8(const MatrixView& w, int64_t row_begin, int64_t row_end,
     return;
   }
   switch (x.n_tokens) {
-    case 1: return RowsForm<Type, 1>(w, row_begin, row_end, x, 0, y, y_stride);
-    case 2: return RowsForm<Type, 2>(w, row_begin, row_end, x, 0, y, y_stride);
-    case 3: return RowsForm<Type, 3>(w, row_begin, row_end, x, 0, y, y_stride);
-    case 4: return RowsForm<Type, 4>(w, row_begin, row_end, x, 0, y, y_stride);
-    default: return;
+    case 1:
+      return RowsForm<Type, 1>(w, row_begin, row_end, x, 0, y, y_stride);
+    case 2:
+      return RowsForm<Type, 2>(w, row_begin, row_end, x, 0, y, y_stride);
+    case 3:
+      return RowsForm<Type, 3>(w, row_begin, row_end, x, 0, y, y_stride);
+    case 4:
+      return RowsForm<Type, 4>(w, row_begin, row_end, x, 0, y, y_stride);
+    default:
+      return;
   }
 }
 
 void MatmulQ8Any(const MatrixView& w, int64_t row_begin, int64_t row_end,
                  const QuantizedActivations& x, float* y, int64_t y_stride, uint8_t* scratch) {
   switch (w.type) {
-    case TensorType::kQ4_0: return MatmulQ8<Q4_0>(w, row_begin, row_end, x, y, y_stride, scratch);
-    case TensorType::kQ4_1: return MatmulQ8<Q4_1>(w, row_begin, row_end, x, y, y_stride, scratch);
-    case TensorType::kQ5_0: return MatmulQ8<Q5_0>(w, row_begin, row_end, x, y, y_stride, scratch);
-    case TensorType::kQ5_1: return MatmulQ8<Q5_1>(w, row_begin, row_end, x, y, y_stride, scratch);
-    case TensorType::kQ8_0: return MatmulQ8<Q8_0>(w, row_begin, row_end, x, y, y_stride, scratch);
-    case TensorType::kQ4_K: return MatmulQ8<Q4_K>(w, row_begin, row_end, x, y, y_stride, scratch);
-    case TensorType::kQ5_K: return MatmulQ8<Q5_K>(w, row_begin, row_end, x, y, y_stride, scratch);
-    case TensorType::kQ6_K: return MatmulQ8<Q6_K>(w, row_begin, row_end, x, y, y_stride, scratch);
+    case TensorType::kQ4_0:
+      return MatmulQ8<Q4_0>(w, row_begin, row_end, x, y, y_stride, scratch);
+    case TensorType::kQ4_1:
+      return MatmulQ8<Q4_1>(w, row_begin, row_end, x, y, y_stride, scratch);
+    case TensorType::kQ5_0:
+      return MatmulQ8<Q5_0>(w, row_begin, row_end, x, y, y_stride, scratch);
+    case TensorType::kQ5_1:
+      return MatmulQ8<Q5_1>(w, row_begin, row_end, x, y, y_stride, scratch);
+    case TensorType::kQ8_0:
+      return MatmulQ8<Q8_0>(w, row_begin, row_end, x, y, y_stride, scratch);
+    case TensorType::kQ4_K:
+      return MatmulQ8<Q4_K>(w, row_begin, row_end, x, y, y_stride, scratch);
+    case TensorType::kQ5_K:
+      return MatmulQ8<Q5_K>(w, row_begin, row_end, x, y, y_stride, scratch);
+    case TensorType::kQ6_K:
+      return MatmulQ8<Q6_K>(w, row_begin, row_end, x, y, y_stride, scratch);
     case TensorType::kF32:
     case TensorType::kF16:
-    case TensorType::kBF16: return;  // Not quantised: matmul_f32's work.
+    case TensorType::kBF16:
+      return;  // Not quantised: matmul_f32's work.
   }
 }
 

@@ -78,6 +78,13 @@ inline void StoreF16N(uint16_t* p, Vec v, int64_t n) {
   memcpy(p, padded, static_cast<size_t>(n < 8 ? n : 8) * 2);
 }
 
+template <bool kSigned>
+inline Vec LoadBytes(const uint8_t* p, int offset) {
+  const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
+  const __m256i wide = kSigned ? _mm256_cvtepi8_epi32(bytes) : _mm256_cvtepu8_epi32(bytes);
+  return _mm256_cvtepi32_ps(_mm256_sub_epi32(wide, _mm256_set1_epi32(offset)));
+}
+
 inline int32_t SumOfInts(__m256i v) {
   __m128i s = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
   s = _mm_add_epi32(s, _mm_unpackhi_epi64(s, s));
@@ -86,8 +93,8 @@ inline int32_t SumOfInts(__m256i v) {
 
 inline int32_t StoreInt8(int8_t* p, Vec v) {
   const __m256i rounded = _mm256_cvtps_epi32(v);
-  const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(rounded),
-                                        _mm256_extracti128_si256(rounded, 1));
+  const __m128i words =
+      _mm_packs_epi32(_mm256_castsi256_si128(rounded), _mm256_extracti128_si256(rounded, 1));
   _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(words, words));
   return SumOfInts(rounded);
 }

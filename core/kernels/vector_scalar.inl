@@ -146,6 +146,15 @@ inline void StoreF16N(uint16_t* p, Vec v, int64_t n) {
 }
 inline void StoreF16(uint16_t* p, Vec v) { StoreF16N(p, v, kLanes); }
 
+// kLanes bytes less offset, as floats.
+template <bool kSigned>
+inline Vec LoadBytes(const uint8_t* p, int offset) {
+  return Each([&](int i) {
+    const int byte = kSigned ? static_cast<int8_t>(p[i]) : p[i];
+    return static_cast<float>(byte - offset);
+  });
+}
+
 // Rounds to int8, stores kLanes bytes, returns their sum.
 inline int32_t StoreInt8(int8_t* p, Vec v) {
   int32_t sum = 0;

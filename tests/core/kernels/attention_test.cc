@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "gtest/gtest.h"
+
 #include "tests/core/kernels/kernel_testing.h"
 
 namespace coterie {
@@ -40,8 +41,8 @@ class Problem {
     args.window = shape_.window;
     args.scale = scale();
     args.out = out.data();
-    std::vector<float> scratch(static_cast<size_t>(AttentionScratchFloats(
-        args.n_tokens, args.n_heads, args.head_dim, args.n_kv)));
+    std::vector<float> scratch(static_cast<size_t>(
+        AttentionScratchFloats(args.n_tokens, args.n_heads, args.head_dim, args.n_kv)));
     args.scratch = scratch.data();
     kernels.attend(args);
     return out;
@@ -70,7 +71,8 @@ class Problem {
                  double* out) const {
     const int64_t dim = shape_.head_dim;
     const int64_t last = shape_.causal ? std::min(shape_.n_kv, position + 1) : shape_.n_kv;
-    const int64_t first = shape_.window > 0 ? std::max<int64_t>(0, position + 1 - shape_.window) : 0;
+    const int64_t first =
+        shape_.window > 0 ? std::max<int64_t>(0, position + 1 - shape_.window) : 0;
     std::vector<double> weights;
     double max = -1e300, sum = 0.0;
     for (int64_t j = first; j < last; ++j) {

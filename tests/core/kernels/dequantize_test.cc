@@ -3,6 +3,7 @@
 #include <iterator>
 
 #include "gtest/gtest.h"
+
 #include "tests/core/kernels/kernel_testing.h"
 
 namespace coterie {
@@ -43,8 +44,8 @@ TEST(DequantizeTest, EveryTypeIsBitEqualToTheGgufPackage) {
   testing::OnEveryTable([&](const KernelTable& kernels) {
     for (const GoldenTensor& tensor : tensors) {
       std::vector<float> values(tensor.values.size());
-      kernels.dequantize_row(tensor.type, tensor.bytes.data(),
-                             static_cast<int64_t>(values.size()), values.data());
+      kernels.dequantize_row(tensor.type, tensor.bytes.data(), static_cast<int64_t>(values.size()),
+                             values.data());
       for (size_t i = 0; i < values.size(); ++i) {
         if (std::isnan(tensor.values[i]) && std::isnan(values[i])) continue;
         ASSERT_EQ(std::memcmp(&values[i], &tensor.values[i], 4), 0)

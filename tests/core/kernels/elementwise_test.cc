@@ -2,6 +2,7 @@
 #include <limits>
 
 #include "gtest/gtest.h"
+
 #include "tests/core/kernels/kernel_testing.h"
 
 namespace coterie {

@@ -1,6 +1,7 @@
 #include <cstdlib>
 
 #include "gtest/gtest.h"
+
 #include "tests/core/kernels/kernel_testing.h"
 
 namespace coterie {

@@ -17,10 +17,10 @@ namespace coterie::testing {
 inline const TensorType kQuantizedTypes[] = {
     TensorType::kQ4_0, TensorType::kQ4_1, TensorType::kQ5_0, TensorType::kQ5_1,
     TensorType::kQ8_0, TensorType::kQ4_K, TensorType::kQ5_K, TensorType::kQ6_K};
-inline const TensorType kAllTypes[] = {
-    TensorType::kF32,  TensorType::kF16,  TensorType::kBF16, TensorType::kQ4_0,
-    TensorType::kQ4_1, TensorType::kQ5_0, TensorType::kQ5_1, TensorType::kQ8_0,
-    TensorType::kQ4_K, TensorType::kQ5_K, TensorType::kQ6_K};
+inline const TensorType kAllTypes[] = {TensorType::kF32,  TensorType::kF16,  TensorType::kBF16,
+                                       TensorType::kQ4_0, TensorType::kQ4_1, TensorType::kQ5_0,
+                                       TensorType::kQ5_1, TensorType::kQ8_0, TensorType::kQ4_K,
+                                       TensorType::kQ5_K, TensorType::kQ6_K};
 
 inline std::string NameOf(TensorType type) { return std::string(Traits(type).name); }
 
@@ -53,12 +53,16 @@ inline std::vector<int> ScaleOffsets(TensorType type) {
     case TensorType::kQ4_1:
     case TensorType::kQ5_1:
     case TensorType::kQ4_K:
-    case TensorType::kQ5_K: return {0, 2};
-    case TensorType::kQ6_K: return {208};
+    case TensorType::kQ5_K:
+      return {0, 2};
+    case TensorType::kQ6_K:
+      return {208};
     case TensorType::kQ4_0:
     case TensorType::kQ5_0:
-    case TensorType::kQ8_0: return {0};
-    default: return {};
+    case TensorType::kQ8_0:
+      return {0};
+    default:
+      return {};
   }
 }
 

@@ -1,6 +1,7 @@
 #include <limits>
 
 #include "gtest/gtest.h"
+
 #include "tests/core/kernels/kernel_testing.h"
 
 namespace coterie {
@@ -14,8 +15,8 @@ using testing::RoundedActivations;
 constexpr int64_t kTokenCounts[] = {1, 2, 3, 4, 5, 7, 8, 33, 128};
 
 struct Reference {
-  std::vector<double> y;       // [n_tokens, n_rows]
-  std::vector<double> scale;   // Sum of |w x| behind each value: what errors are relative to.
+  std::vector<double> y;      // [n_tokens, n_rows]
+  std::vector<double> scale;  // Sum of |w x| behind each value: what errors are relative to.
 };
 
 Reference Multiply(const std::vector<float>& w, const std::vector<float>& x, int64_t n_rows,
@@ -109,12 +110,10 @@ TEST_P(MatmulTest, AnySplitOfRowsGivesTheSameBits) {
     for (const int64_t n_tokens : {1, 3, 9}) {
       const RoundedActivations rounded(kernels, x, n_tokens, n_cols);
       const std::vector<float> whole = MultiplyQ8(kernels, w.view(), 0, n_rows, rounded.view);
-      const std::vector<float> whole_f32 =
-          MultiplyF32(kernels, w.view(), 0, n_rows, x, n_tokens);
+      const std::vector<float> whole_f32 = MultiplyF32(kernels, w.view(), 0, n_rows, x, n_tokens);
       for (const auto& [begin, end] : {std::pair<int64_t, int64_t>{0, 1}, {1, 18}, {16, 45}}) {
         const std::vector<float> part = MultiplyQ8(kernels, w.view(), begin, end, rounded.view);
-        const std::vector<float> part_f32 =
-            MultiplyF32(kernels, w.view(), begin, end, x, n_tokens);
+        const std::vector<float> part_f32 = MultiplyF32(kernels, w.view(), begin, end, x, n_tokens);
         for (int64_t i = 0; i < n_tokens * n_rows; ++i) {
           const bool inside = i % n_rows >= begin && i % n_rows < end;
           const size_t at = static_cast<size_t>(i);
@@ -220,8 +219,7 @@ TEST(QuantizeActivationsTest, RoundsToTheNearestOf255Steps) {
     for (size_t half = 0; half < x.size() / 16; ++half) {
       int sum = 0;
       for (size_t i = 0; i < 16; ++i) sum += rounded.view.values[16 * half + i];
-      EXPECT_EQ(rounded.view.sums[half],
-                rounded.view.scales[half / 2] * static_cast<float>(sum));
+      EXPECT_EQ(rounded.view.sums[half], rounded.view.scales[half / 2] * static_cast<float>(sum));
     }
   });
 }
@@ -240,8 +238,8 @@ TEST(QuantizeActivationsTest, NonFiniteAndTinyInputGivesFiniteValues) {
 
 TEST(QuantizeActivationsTest, RowsMayBeStridedApart) {
   const std::vector<float> x = RandomFloats(2 * 100, 17);
-  const std::vector<float> first(x.begin(), x.begin() + 64), second(x.begin() + 100,
-                                                                    x.begin() + 164);
+  const std::vector<float> first(x.begin(), x.begin() + 64),
+      second(x.begin() + 100, x.begin() + 164);
   testing::OnEveryTable([&](const KernelTable& kernels) {
     RoundedActivations both(kernels, RandomFloats(128, 18), 2, 64);
     kernels.quantize_activations(x.data(), 100, both.view);
