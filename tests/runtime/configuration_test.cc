@@ -170,6 +170,9 @@ TEST(ConfigurationTest, WhatIsNotTomlIsRefusedWithItsLine) {
   ExpectError("threads = 1\nthreads = 2", "2: not TOML: ", "threads");
   ExpectError("a = \"\xFF\"", "1: not TOML: ", "");
   ExpectError("\n\n" + std::string(100000, '['), "3: not TOML: ", "");
+  ExpectError("[=", "1: not TOML: ", "");
+  ExpectError("[a.[", "1: not TOML: ", "");
+  ExpectError("thr\u00C0eads = 1", "1: not TOML: ", "");
 }
 
 TEST(ConfigurationTest, PathsMayBeginWithTheHomeFolder) {
