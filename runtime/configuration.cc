@@ -24,8 +24,8 @@
 
 // Parsing returns its errors, which know the line. Two things that toml++ 3.3 takes for granted do
 // not hold for every text: that a key follows "[" (it checks for one right after, but "[=" would
-// abort a debug build first), and that its search for white space covers every code point (U+00C0 in
-// a key runs off its end, where "no" is right). So both are told what to do instead.
+// abort a debug build first), and that its search for white space covers every code point (U+00C0
+// in a key runs off its end, where "no" is right). So both are told what to do instead.
 // clang-format off
 #define TOML_EXCEPTIONS 0
 #include "toml++/impl/preprocessor.h"
