@@ -348,10 +348,11 @@ void ExpertCache::ReturnLease(Lease& lease) {
 }
 
 bool ExpertCache::MayGoLocked(const Ticket& ticket) const {
-  return std::none_of(queue_.begin(), queue_.end(), [&](const Ticket* other) {
-    return other->number < ticket.number &&
-           (other->n_bypassed >= options_.max_bypass || CouldGoLocked(*other));
-  });
+  for (const Ticket* earlier : queue_) {
+    if (earlier->number >= ticket.number) break;
+    if (earlier->n_bypassed >= options_.max_bypass || CouldGoLocked(*earlier)) return false;
+  }
+  return true;
 }
 
 bool ExpertCache::CouldGoLocked(const Ticket& ticket) const {
