@@ -1,0 +1,128 @@
+"""coterie route and run: one prompt, one decision or one answer."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from coterie.cli import options
+from coterie.cli.options import Budget, Config, Expert, Json, MaxTokens, Seed, Temperature, Threads
+from coterie.cli.output import print_json, print_table, remark
+from coterie.protocol import (
+    Message,
+    Reply,
+    ReplyStream,
+    confidence_of,
+    reply_fields,
+    route_fields,
+)
+
+Text = Annotated[str, typer.Argument(metavar="TEXT", help="The prompt; - reads it from stdin.")]
+
+
+def register(app: typer.Typer) -> None:
+    app.command("route")(route)
+    app.command("run")(run)
+
+
+def route(
+    text: Text,
+    config: Config = None,
+    memory_budget: Budget = None,
+    threads: Threads = None,
+    json: Json = False,
+) -> None:
+    """Says which expert would answer, and why; loads none."""
+    prompt = _prompt(text)
+    decided = options.open_assistant(config, memory_budget, threads).route(prompt)
+    if json:
+        print_json(route_fields(decided))
+        return
+    typer.echo(f"{decided.expert}: {decided.reason}")
+    ranked = sorted(decided.probabilities.items(), key=lambda item: -item[1])
+    rows = [(domain, f"{probability:.3f}") for domain, probability in ranked[:5]]
+    print_table(("domain", "probability#"), rows)
+
+
+def run(
+    text: Text,
+    expert: Expert = None,
+    max_tokens: MaxTokens = 512,
+    temperature: Temperature = None,
+    seed: Seed = None,
+    system: Annotated[str | None, typer.Option(help="A system message.")] = None,
+    config: Config = None,
+    memory_budget: Budget = None,
+    threads: Threads = None,
+    json: Json = False,
+) -> None:
+    """Answers one prompt."""
+    messages: list[Message] = [{"role": "user", "content": _prompt(text)}]
+    if system is not None:
+        messages.insert(0, {"role": "system", "content": system})
+    settings: dict[str, Any] = {
+        "expert": expert,
+        "max_tokens": max_tokens,
+        "temperature": temperature,
+        "seed": seed,
+    }
+    assistant = options.open_assistant(config, memory_budget, threads)
+    if json:
+        print_json(reply_fields(assistant.generate(messages, **settings)))
+        return
+    stream = assistant.stream(messages, **settings)
+    reply = write_stream(stream)
+    remark(summary(reply) if reply else "stopped")
+    if reply is None:
+        raise typer.Exit(1)
+
+
+def write_stream(stream: ReplyStream) -> Reply | None:
+    """Writes an answer as it comes, a line end after it. None if Ctrl-C stopped it."""
+    ended = True
+    try:
+        for piece in stream:
+            ended = piece.endswith("\n")
+            sys.stdout.write(piece)
+            sys.stdout.flush()
+        return stream.reply
+    except KeyboardInterrupt:
+        ended = False
+        return None
+    finally:
+        stream.close()
+        if not ended:
+            sys.stdout.write("\n")
+            sys.stdout.flush()
+
+
+def summary(reply: Reply) -> str:
+    """One line: who answered, why, and how fast."""
+    timings = reply.timings
+    parts = [reply.expert, reply.route.reason]
+    if confidence := confidence_of(reply.route):
+        parts.append(f"confidence {confidence:.2f}")
+    loaded = {"hit": "was loaded", "load": f"loaded in {timings.load_ms:.0f} ms"}
+    parts.append(loaded.get(timings.how, f"{timings.how} {timings.load_ms:.0f} ms"))
+    parts.append(f"first token {timings.first_token_ms:.0f} ms")
+    tokens = reply.usage.completion_tokens
+    parts.append(f"{tokens} tokens, {timings.decode_tokens_per_second:.1f} per second")
+    if note := _ENDINGS.get(reply.finish_reason):
+        parts.append(note)
+    return " · ".join(part for part in parts if part)
+
+
+_ENDINGS = {
+    "length": "cut off at --max-tokens",
+    "context": "cut off: the expert's context is full",
+    "cancelled": "stopped",
+}
+
+
+def _prompt(text: str) -> str:
+    prompt = sys.stdin.read() if text == "-" else text
+    if not prompt.strip():
+        raise ValueError("the prompt is empty: there is nothing to answer")
+    return prompt

