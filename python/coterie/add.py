@@ -49,7 +49,7 @@ def add(
         path=str(path),
         sha256=_hash(path, stat.st_size, name, progress),
         bytes=stat.st_size,
-        license=str(facts.get("license") or "unknown"),
+        license=_license(facts),
         source=source,
         file=path.name,
         mtime_ns=stat.st_mtime_ns,
@@ -104,6 +104,12 @@ def _checked(path: Path, inspect: Inspect | None) -> dict[str, Any]:
         return inspect(str(path))
     except (ValueError, OSError, KeyError) as error:
         raise Error(f"{path} cannot be used: {sentence_of(error)}", "data_loss") from None
+
+
+def _license(facts: dict[str, Any]) -> str:
+    """The licence that the file names: inspect describes the key as: string "apache-2.0"."""
+    match = re.fullmatch(r'string "(.{1,200})"', facts.get("keys", {}).get("general.license", ""))
+    return match[1] if match else "unknown"
 
 
 def _hash(path: Path, n_bytes: int, name: str, progress: Progress) -> str:

@@ -236,12 +236,26 @@ def test_added_models_are_listed(
 def test_inspect_takes_a_file_or_a_name(
     coterie: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    facts = {"architecture": "llama", "n_layers": 30, "weight_bytes": 98_000_000}
+    facts = {
+        "path": "mine.gguf",
+        "architecture": "llama",
+        "bytes": 98_000_000,
+        "tensor_bytes": 97_000_000,
+        "keys": {"general.license": 'string "mit"', "long": 'string "' + "x" * 500 + '"'},
+        "tensors": [["token_embd.weight", "Q4_1", [49152, 576]]],
+        "tensors_by_type": {"Q4_1": 1},
+        "chat_template": "",
+    }
     monkeypatch.setattr("coterie.cli.models.compiled_inspect", lambda: lambda path: facts)
     path = tmp_path / "mine.gguf"
     path.write_bytes(CONTENT)
     coterie("add", path)
-    assert "98 MB" in coterie("inspect", "mine").out
+    record = Store().find("mine")
+    assert record is not None and record.license == "mit"
+    shown = coterie("inspect", "mine").out
+    assert "98 MB" in shown and "1 Q4_1; 97 MB" in shown and "x" * 101 not in shown
+    assert "token_embd.weight" not in shown
+    assert "49152 x 576" in coterie("inspect", path, "--tensors").out
     assert json.loads(coterie("inspect", path, "--json").out) == facts
     assert "neither a file nor a model" in one_error(coterie("inspect", "absent"))
 

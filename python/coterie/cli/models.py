@@ -108,6 +108,7 @@ def list_models(json: Json = False) -> None:
 
 def inspect_model(
     file: Annotated[str, typer.Argument(metavar="FILE|NAME", help="A file, or a stored model.")],
+    tensors: Annotated[bool, typer.Option("--tensors", help="Every tensor, too.")] = False,
     json: Json = False,
 ) -> None:
     """Says what a model file is: architecture, dimensions, tokenizer, tensors."""
@@ -125,7 +126,27 @@ def inspect_model(
     if json:
         print_json(facts)
     else:
-        print_table(("", ""), [(key, _shown(key, value)) for key, value in facts.items()])
+        print_table(("", ""), _about(facts))
+        print_table(("key", ""), [(key, _short(value)) for key, value in facts["keys"].items()])
+    if tensors and not json:
+        rows = [(name, kind, " x ".join(map(str, shape))) for name, kind, shape in facts["tensors"]]
+        print_table(("tensor", "type", "shape"), rows)
+
+
+def _about(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    kinds = ", ".join(f"{count} {kind}" for kind, count in facts["tensors_by_type"].items())
+    return [
+        ("file", facts["path"]),
+        ("architecture", facts["architecture"]),
+        ("size", f"{facts['bytes']} bytes ({format_bytes(facts['bytes'])})"),
+        ("tensors", f"{kinds}; {format_bytes(facts['tensor_bytes'])}"),
+        ("chat template", _short(facts["chat_template"]) or "none"),
+    ]
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 100 else f"{line[:97]}..."
 
 
 def compiled_inspect() -> Inspect | None:
@@ -154,13 +175,3 @@ def _fields(store: Store, record: ModelRecord) -> dict[str, Any]:
 
 def _available(entry: ModelEntry) -> dict[str, Any]:
     return {"name": entry.name, "bytes": entry.bytes, "license": entry.license}
-
-
-def _shown(key: str, value: Any) -> str:
-    if key.endswith("bytes") and isinstance(value, int):
-        return f"{value} ({format_bytes(value)})"
-    if isinstance(value, dict):
-        return ", ".join(f"{k} {v}" for k, v in value.items())
-    if isinstance(value, list):
-        return ", ".join(map(str, value))
-    return str(value)
