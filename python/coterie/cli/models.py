@@ -13,9 +13,8 @@ from coterie.byte_size import format_bytes
 from coterie.cli.options import Json
 from coterie.cli.output import complain, print_json, print_table, remark
 from coterie.errors import Error
-from coterie.manifest import ModelEntry, load_manifest
+from coterie.manifest import ModelEntry, Source, load_manifest
 from coterie.progress import Bars
-from coterie.pull import Source, pull
 from coterie.store import ModelRecord, Store
 
 
@@ -35,6 +34,9 @@ def pull_models(
     json: Json = False,
 ) -> None:
     """Fetches models into the store: verified, resumable."""
+    # Imported here: an HTTP client takes longer to import than other commands to run.
+    from coterie.pull import pull
+
     entries = load_manifest(manifest)
     chosen = [_entry(entries, name) for name in dict.fromkeys(names)]
     store = Store()

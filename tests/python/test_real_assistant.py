@@ -1,0 +1,107 @@
+"""The command and the server over the compiled part and a real model of the store."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import openai
+import pytest
+
+coterie = pytest.importorskip("coterie")
+pytestmark = pytest.mark.model
+
+MODEL = "smollm2-135m"
+
+
+@pytest.fixture(scope="module")
+def assistant() -> Any:
+    from coterie.store import Store
+
+    if Store().find(MODEL) is None:
+        pytest.fail(f"{MODEL} is not in the store: coterie pull {MODEL}")
+    return coterie.Assistant.open(threads=2)
+
+
+@pytest.fixture(scope="module")
+def client(assistant: Any) -> Iterator[openai.OpenAI]:
+    from coterie.server.application import make_application
+    from coterie.server.listening import listen, make_server, url_of
+
+    sock = listen("127.0.0.1", 0)
+    server = make_server(make_application(assistant))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]})
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    with openai.OpenAI(base_url=f"{url_of(sock)}/v1", api_key="none", timeout=60) as client:
+        yield client
+    server.should_exit = True
+    thread.join()
+    sock.close()
+
+
+def ask(client: openai.OpenAI, text: str, **options: Any) -> Any:
+    settings = {"model": f"coterie/{MODEL}", "max_tokens": 12, "temperature": 0, **options}
+    messages: Any = [{"role": "user", "content": text}]
+    return client.chat.completions.create(messages=messages, **settings)
+
+
+def test_streamed_and_whole_answers_are_the_same(client: openai.OpenAI) -> None:
+    whole = ask(client, "What is the capital of France?")
+    streamed = ask(client, "What is the capital of France?", stream=True)
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in streamed)
+    assert "Paris" in text and text == whole.choices[0].message.content
+    assert whole.coterie["expert"] == MODEL and whole.usage.completion_tokens <= 12
+
+
+def test_log_probabilities_are_of_the_tokens_written(client: openai.OpenAI) -> None:
+    choice = ask(client, "Say hi.", logprobs=True, top_logprobs=2).choices[0]
+    tokens = choice.logprobs.content
+    written = b"".join(bytes(token.bytes) for token in tokens).decode()
+    assert written.startswith(choice.message.content)
+    assert all(token.logprob <= 0 and len(token.top_logprobs) == 2 for token in tokens)
+
+
+def test_a_prompt_beyond_the_context_is_refused_with_the_counts(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        ask(client, "word " * 20_000)
+    assert caught.value.code == "context_length_exceeded"
+    assert any(word.isdigit() for word in caught.value.message.split())
+    assert ask(client, "Say hi.").choices[0].message.content
+
+
+def test_leaving_a_stream_gives_its_memory_back(client: openai.OpenAI, assistant: Any) -> None:
+    stream = ask(client, "Count to a thousand.", stream=True, max_tokens=1000)
+    next(stream)
+    stream.close()
+    deadline = time.monotonic() + 5
+    while any(expert["leases"] for expert in assistant.stats()["experts"]):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_the_command_answers_as_json(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from coterie.cli.main import run
+
+    arguments = ["run", "Say hi.", "--expert", MODEL, "--max-tokens", "8", "--temperature", "0"]
+    assert run([*arguments, "--json"]) == 0
+    reply = json.loads(capsys.readouterr().out)
+    assert reply["expert"] == MODEL and reply["text"]
+    assert run(arguments) == 0
+    assert capsys.readouterr().out.strip() == reply["text"].strip()
+
+
+def test_a_budget_that_holds_no_expert_is_said_with_the_numbers(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from coterie.cli.main import run
+
+    assert run(["run", "hi", "--memory-budget", "20MB"]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "20" in error and "MB" in error
