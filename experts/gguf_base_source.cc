@@ -1,0 +1,71 @@
+#include "experts/gguf_base_source.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/status_macros.h"
+
+namespace coterie {
+namespace {
+
+// Bytes read between two reports of progress and looks at a cancel.
+constexpr size_t kLoadStepBytes = 32 << 20;
+
+}  // namespace
+
+void GgufBaseSource::Register(const BaseId& id, std::string path) {
+  MutexLock lock(mutex_);
+  paths_[id] = std::move(path);
+}
+
+absl::StatusOr<std::string> GgufBaseSource::PathOf(const BaseId& id) {
+  MutexLock lock(mutex_);
+  const auto it = paths_.find(id);
+  if (it == paths_.end()) return absl::NotFoundError(absl::StrCat("unknown base: id=", id));
+  return it->second;
+}
+
+absl::StatusOr<BaseProfile> GgufBaseSource::Profile(const BaseId& id) {
+  {
+    MutexLock lock(mutex_);
+    const auto it = profiles_.find(id);
+    if (it != profiles_.end()) return it->second;
+  }
+  COTERIE_ASSIGN_OR_RETURN(const std::string path, PathOf(id));
+  COTERIE_ASSIGN_OR_RETURN(const std::unique_ptr<const GgufFile> file, GgufFile::Open(path));
+  BaseProfile profile;
+  COTERIE_ASSIGN_OR_RETURN(profile.spec, ArchSpec::FromGguf(*file));
+  profile.weight_bytes = file->tensor_bytes();
+  COTERIE_ASSIGN_OR_RETURN(profile.tokenizer_bytes, Tokenizer::EstimateBytes(*file));
+  MutexLock lock(mutex_);
+  profiles_[id] = profile;
+  return profile;
+}
+
+absl::StatusOr<BaseFootprint> GgufBaseSource::Measure(const BaseId& id) {
+  COTERIE_ASSIGN_OR_RETURN(const BaseProfile profile, Profile(id));
+  return BaseFootprint{profile.weight_bytes, profile.tokenizer_bytes};
+}
+
+absl::StatusOr<std::shared_ptr<const BaseModel>> GgufBaseSource::Load(const BaseId& id,
+                                                                      LoadObserver& observer,
+                                                                      std::stop_token cancel) {
+  COTERIE_ASSIGN_OR_RETURN(const std::string path, PathOf(id));
+  COTERIE_ASSIGN_OR_RETURN(const std::shared_ptr<const Expert> expert, Expert::Open(path));
+  const MappedFile& mapping = *expert->file().mapping();
+  const int64_t total_bytes = mapping.size();
+  mapping.WillNeed(mapping.bytes());
+  for (absl::Span<const uint8_t> rest = mapping.bytes(); !rest.empty();) {
+    if (cancel.stop_requested()) {
+      return absl::CancelledError(absl::StrCat("cancelled while loading: file=", path));
+    }
+    const size_t n = std::min(rest.size(), kLoadStepBytes);
+    mapping.Populate(rest.first(n));
+    rest.remove_prefix(n);
+    observer.OnProgress(total_bytes - static_cast<int64_t>(rest.size()), total_bytes);
+  }
+  return expert;
+}
+
+}  // namespace coterie

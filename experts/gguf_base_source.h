@@ -1,0 +1,43 @@
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "core/threads/mutex.h"
+#include "experts/arch_spec.h"
+#include "experts/base_source.h"
+#include "experts/expert.h"
+
+namespace coterie {
+
+// What can be said of a model file without loading it.
+struct BaseProfile {
+  ArchSpec spec;
+  int64_t weight_bytes = 0;
+  int64_t tokenizer_bytes = 0;  // An upper estimate from the size of the vocabulary.
+};
+
+// Loads bases from GGUF files. Thread-safe.
+class GgufBaseSource : public BaseSource {
+ public:
+  // A base id stands for a file from now on.
+  void Register(const BaseId& id, std::string path);
+
+  // Reads the file's description, once per id.
+  absl::StatusOr<BaseProfile> Profile(const BaseId& id);
+
+  absl::StatusOr<BaseFootprint> Measure(const BaseId& id) override;
+  absl::StatusOr<std::shared_ptr<const BaseModel>> Load(const BaseId& id, LoadObserver& observer,
+                                                        std::stop_token cancel) override;
+
+ private:
+  absl::StatusOr<std::string> PathOf(const BaseId& id);
+
+  Mutex mutex_;
+  std::map<BaseId, std::string> paths_ ABSL_GUARDED_BY(mutex_);
+  std::map<BaseId, BaseProfile> profiles_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace coterie
