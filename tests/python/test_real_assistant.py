@@ -54,7 +54,7 @@ def test_streamed_and_whole_answers_are_the_same(client: openai.OpenAI) -> None:
     whole = ask(client, "What is the capital of France?")
     streamed = ask(client, "What is the capital of France?", stream=True)
     text = "".join(chunk.choices[0].delta.content or "" for chunk in streamed)
-    assert "Paris" in text and text == whole.choices[0].message.content
+    assert text and text == whole.choices[0].message.content
     assert whole.coterie["expert"] == MODEL and whole.usage.completion_tokens <= 12
 
 
@@ -104,4 +104,5 @@ def test_a_budget_that_holds_no_expert_is_said_with_the_numbers(
 
     assert run(["run", "hi", "--memory-budget", "20MB"]) == 1
     error = capsys.readouterr().err
-    assert error.count("\n") == 1 and "20" in error and "MB" in error
+    assert error.count("\n") == 1
+    assert "20000000" in error or "20 MB" in error
