@@ -157,8 +157,9 @@ absl::StatusOr<Value> LoopAttribute(const Value& object, absl::string_view name)
   if (name == "first") return Value(loop.index == 0);
   if (name == "last") return Value(loop.index + 1 == n);
   if (name == "length") return Value(n);
-  if (name == "depth") return Value(loop.nesting + 1);
-  if (name == "depth0") return Value(loop.nesting);
+  // Depth counts recursive calls of a loop, not loops around it.
+  if (name == "depth") return Value(int64_t{1});
+  if (name == "depth0") return Value(int64_t{0});
   if (name == "previtem") return neighbour(loop.index - 1, "there is no previous item");
   if (name == "nextitem") return neighbour(loop.index + 1, "there is no next item");
   if (name == "cycle") {
@@ -334,8 +335,8 @@ absl::StatusOr<Value> GetAttribute(const Value& object, absl::string_view name) 
     return Value(std::shared_ptr<const Callable>(std::move(method)));
   }
   if (IsMutator(object, name) || (absl::StartsWith(name, "__") && absl::EndsWith(name, "__"))) {
-    return absl::InvalidArgumentError(absl::StrCat("access to attribute '", name, "' of '",
-                                                   object.TypeName(), "' object is unsafe."));
+    return Value::MakeUndefined(absl::StrCat("access to attribute '", name, "' of '",
+                                             object.TypeName(), "' object is unsafe."));
   }
   if (IsMissingMethod(object, name)) {
     return absl::UnimplementedError(absl::StrCat("method '", object.TypeName(), ".", name, "'"));

@@ -59,8 +59,9 @@ bool IsGlobalFunction(absl::string_view name);
 absl::StatusOr<Value> CallGlobal(absl::string_view name, const CallArguments& arguments,
                                  Environment& environment);
 
-// obj.name and obj[key], undefined where there is no such thing. kInvalidArgument for what Jinja's
-// immutable sandbox forbids, kUnimplemented for methods of Python that this subset lacks.
+// obj.name and obj[key], undefined where there is no such thing and for what Jinja's immutable
+// sandbox forbids. kInvalidArgument where obj is undefined, kUnimplemented for methods of Python
+// that this subset lacks.
 absl::StatusOr<Value> GetAttribute(const Value& object, absl::string_view name);
 absl::StatusOr<Value> GetItem(const Value& object, const Value& key, Work& work);
 absl::StatusOr<Value> CallMethod(const Value& self, absl::string_view name,

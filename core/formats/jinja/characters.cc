@@ -56,10 +56,10 @@ Character CharacterAt(absl::string_view text, size_t offset) {
 }
 
 Character CharacterBefore(absl::string_view text, size_t end) {
-  for (size_t n = 1; n <= std::min<size_t>(4, end); ++n) {
+  // A lone continuation byte is a character of one byte too, so longer ones are tried first.
+  for (size_t n = 2; n <= std::min<size_t>(4, end) && IsContinuation(text, end - n + 1); ++n) {
     const Character character = CharacterAt(text.substr(0, end), end - n);
     if (character.n_bytes == n) return character;
-    if (!IsContinuation(text, end - n)) break;
   }
   return CharacterAt(text, end - 1);
 }

@@ -140,8 +140,7 @@ absl::StatusOr<Value> Interpreter::EvaluateSlice(const Expression& expression) {
     COTERIE_ASSIGN_OR_RETURN(const Value bound, Evaluate(*expression.operands[i + 1]));
     if (bound.is_none()) continue;
     if (!bound.AsInteger(&bounds[i])) {
-      if (bound.is_undefined()) return absl::InvalidArgumentError(bound.complaint());
-      return absl::InvalidArgumentError("slice indices must be integers or None");
+      return Value::MakeUndefined("slice indices must be integers or None");
     }
     given[i] = &bounds[i];
   }
@@ -167,6 +166,10 @@ absl::StatusOr<Value> Interpreter::EvaluateSlice(const Expression& expression) {
 absl::StatusOr<Value> Interpreter::EvaluateSigned(const Expression& expression) {
   COTERIE_ASSIGN_OR_RETURN(const Value value, Evaluate(*expression.operands[0]));
   if (value.is_undefined()) return absl::InvalidArgumentError(value.complaint());
+  // Zero minus zero would lose the sign of -0.0.
+  if (value.is(Kind::kFloat) && expression.kind == ExpressionKind::kNegate) {
+    return Value(-value.real());
+  }
   return Arithmetic(expression.kind == ExpressionKind::kNegate ? "-" : "+", Value(int64_t{0}),
                     value, environment_.work);
 }

@@ -194,7 +194,6 @@ absl::StatusOr<Interpreter::Flow> Interpreter::ExecuteFor(const Statement& state
     Restorer<std::shared_ptr<Scope>> frame(scope_, scope);
     return ExecuteBlock(statement.otherwise);
   }
-  Restorer<int> nesting(loop_nesting_, loop_nesting_ + 1);
   for (size_t i = 0; i < shared->items.size(); ++i) {
     const Value& item = shared->items[i];
     COTERIE_RETURN_IF_ERROR(environment_.work.Charge(4));
@@ -204,7 +203,6 @@ absl::StatusOr<Interpreter::Flow> Interpreter::ExecuteFor(const Statement& state
     auto loop = std::make_shared<Loop>();
     loop->items = shared;
     loop->index = static_cast<int64_t>(i);
-    loop->nesting = loop_nesting_ - 1;
     scope_->Set("loop", Value(std::shared_ptr<const Loop>(std::move(loop))));
     COTERIE_RETURN_IF_ERROR(Assign(statement.target, item));
     const bool is_message = item.is(Kind::kMapping) && item.mapping().is_message();

@@ -104,7 +104,6 @@ class Interpreter {
   Text* output_ = nullptr;
   Role role_ = Role::kNone;
   int depth_ = 0;
-  int loop_nesting_ = 0;
   int error_line_ = 0;
 };
 

@@ -179,7 +179,7 @@ void JsonWriter::WriteString(const Text& text) {
           case '\f':
             return "\\f";
         }
-        if (code < 0x20 || (ascii && code >= 0x7F && code < 0x10000 && code != 0x7F)) {
+        if (code < 0x20 || (ascii && code >= 0x7F && code < 0x10000)) {
           return Hex("\\u", code, 4);
         }
         if (!ascii || code < 0x10000) return "";

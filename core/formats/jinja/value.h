@@ -172,8 +172,7 @@ struct Callable {
 // The variable `loop` in one iteration.
 struct Loop {
   std::shared_ptr<const Sequence> items;
-  int64_t index = 0;    // From 0.
-  int64_t nesting = 0;  // Loops around this one.
+  int64_t index = 0;  // From 0.
 };
 
 // Python's ==. Callers charge the walk_cost of both sides first.

@@ -75,6 +75,28 @@ TEST(ChatTemplateGoldenTest, EveryTemplateRendersTheBytesOfJinja) {
   for (const auto& [file, expected] : Golden()["expected"].items()) ExpectEqualToJinja(file);
 }
 
+// One small program for each statement, operator, filter, test, method and layout, and for each way
+// of going wrong at run time.
+TEST(ChatTemplateGoldenTest, EverySnippetDoesWhatJinjaDoes) {
+  const auto snippets = nlohmann::json::parse(ReadFile(kFolder + "snippets.json"));
+  ASSERT_GE(snippets.size(), 120u);
+  const nlohmann::json& context = Golden()["contexts"]["system_turns"];
+  for (const auto& snippet : snippets) {
+    const std::string source = snippet["source"];
+    SCOPED_TRACE(source);
+    const auto chat_template = ChatTemplate::Parse(source, "snippet");
+    COTERIE_ASSERT_OK(chat_template);
+    const auto pieces = (*chat_template)->Render(MessagesOf(context), OptionsOf(context));
+    if (snippet.contains("error")) {
+      EXPECT_FALSE(pieces.ok()) << "Jinja says: " << snippet["error"];
+      continue;
+    }
+    COTERIE_EXPECT_OK(pieces);
+    const std::string text = pieces.ok() ? Join(*pieces) : "";
+    EXPECT_EQ(text, snippet["text"].get<std::string>());
+  }
+}
+
 // What a user wrote must stay outside trusted text in every template, whatever it does to it.
 TEST(ChatTemplateGoldenTest, NoTemplateTrustsWhatMessagesSay) {
   const std::vector<Message> messages = {

@@ -2,7 +2,7 @@
 """Renders chat templates by PyPI jinja2 and writes what coterie must reproduce byte for byte.
 
     pip install jinja2==3.1.6
-    python make_template_golden.py              # rewrites tests/data/templates/golden.json
+    python make_template_golden.py              # rewrites golden.json and snippets.json
     python make_template_golden.py --corpus DIR # prints cases for all *.jinja below DIR instead
 
 The environment is that of transformers' apply_chat_template: the immutable sandbox, trim_blocks,
@@ -13,6 +13,7 @@ import argparse
 import datetime
 import json
 import pathlib
+import re
 import sys
 
 import jinja2
@@ -75,6 +76,30 @@ TOOLS = [
             },
         },
     }
+]
+
+
+# Whitespace control across lines.
+LAYOUTS = [
+    "a\n  {% if true %}\n  b\n  {% endif %}\nc\n",
+    "a\n  {{ 1 }}\n  b\n\n",
+    "  {% if true %}  x  {% endif %}  \n y",
+    "a\n\n  {%- if true %}\n\n  b\n  {%- endif -%}\n\n  c",
+    "a\n  {%+ if true %}\n  b\n  {%+ endif +%}\nc",
+    "a\n  {# c #}\n  b {# d #}\n{#- e -#}\n f",
+    "x {# c #}\n  {# d #}  \n  {#+ e #}\ny",
+    "a\r\n{% if true %}\r\nb\r{% endif %}\rc",
+    "{% for i in [1, 2] %}\n  {{ i }}\n{% endfor %}\n",
+    "{% for i in [1, 2] -%}\n  {{ i -}}\n{%- endfor %}\n",
+    "\n\n{%- set x = 1 %}\n{{ x }}\n\n\n",
+    "a\n \t {% raw %}\n  {{ b }}\n  {% endraw %}\nc\n  {%- raw -%}\n d \n{%- endraw -%}\n e",
+    "{{ 1 -}}\n\n x \u00a0 {{- 2 }}\n{{- 3 -}} \u3000 y",
+    "{% set x %}\n  a\n{% endset %}\n[{{ x }}]",
+    "{{ {\n'a': 1,\n}\n.a }}{{\n2\n}}",
+    "{%if true%}a{%endif%}{{1}}{{-1}}{{- 1-}}",
+    "\n",
+    "",
+    "{{ '\n' }}\n\n",
 ]
 
 
@@ -163,6 +188,23 @@ def as_case(context):
     }
 
 
+def read_snippets():
+    """The programs of snippets.txt: one a line, and those of several lines below."""
+    lines = (DATA / "snippets.txt").read_text(encoding="utf-8")
+    # A backslash at the end of a line is part of a program.
+    return [line for line in re.split(r"(?<!\\)\n", lines) if line] + LAYOUTS
+
+
+def snippet(environment, source):
+    return {"source": source, **render(environment, source, CONTEXTS["system_turns"])}
+
+
+def write(name, value):
+    with open(DATA / name, "w", encoding="utf-8") as out:
+        json.dump(value, out, ensure_ascii=False, indent=1)
+        out.write("\n")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--corpus", type=pathlib.Path)
@@ -186,9 +228,8 @@ def main():
         golden["sources"] = sources
         json.dump(golden, sys.stdout, ensure_ascii=False)
         return
-    with open(DATA / "golden.json", "w", encoding="utf-8") as out:
-        json.dump(golden, out, ensure_ascii=False, indent=1)
-        out.write("\n")
+    write("golden.json", golden)
+    write("snippets.json", [snippet(environment, source) for source in read_snippets()])
 
 
 if __name__ == "__main__":
