@@ -13,7 +13,7 @@ class FileServer:
     """Serves files by path. behaviours[path] lists what the next requests meet, then all is well.
 
     "cut": the connection ends after CUT_BYTES.  "hang": nothing comes.  "500", "404": the status.
-    "whole": the range is ignored.  "redirect": to /elsewhere + path.  "short": fewer bytes exist.
+    "whole": the range is ignored.  "redirect" and "redirect to another host": to /elsewhere + path.  "short": fewer bytes exist.
     """
 
     def __init__(self) -> None:
@@ -52,9 +52,11 @@ class _Handler(BaseHTTPRequestHandler):
         planned = owner.behaviours.get(path, [])
         behaviour = planned.pop(0) if planned else ""
         data = owner.files.get(path)
-        if behaviour == "redirect":
+        if behaviour.startswith("redirect"):
             self.send_response(302)
-            self.send_header("Location", f"/elsewhere{path}")
+            port = self.server.server_address[1]
+            other = f"http://localhost:{port}" if behaviour == "redirect to another host" else ""
+            self.send_header("Location", f"{other}/elsewhere{path}")
             self.send_header("Content-Length", "0")
             self.end_headers()
         elif behaviour.isdigit() or data is None:
