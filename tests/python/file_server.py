@@ -13,7 +13,8 @@ class FileServer:
     """Serves files by path. behaviours[path] lists what the next requests meet, then all is well.
 
     "cut": the connection ends after CUT_BYTES.  "hang": nothing comes.  "500", "404": the status.
-    "whole": the range is ignored.  "redirect" and "redirect to another host": to /elsewhere + path.  "short": fewer bytes exist.
+    "whole": the range is ignored.  "short": fewer bytes exist.  "slow": a little at a time.
+    "redirect", "redirect to another host": to /elsewhere + path.
     """
 
     def __init__(self) -> None:
