@@ -18,26 +18,47 @@ from typing import TYPE_CHECKING, Any
 from coterie.errors import Busy, Error
 
 if TYPE_CHECKING:
-    Assistant: Any
-    Expert: Any
-    Router: Any
-    inspect: Any
+    from coterie.assistant import Assistant, Reply, ReplyStream, Route
+    from coterie.expert import Expert, inspect
+    from coterie.router import DomainScores, Router
 
 __version__ = "0.1.0"
-__all__ = ["Assistant", "Busy", "Error", "Expert", "Router", "inspect"]
+__all__ = [
+    "Assistant",
+    "Busy",
+    "DomainScores",
+    "Error",
+    "Expert",
+    "Reply",
+    "ReplyStream",
+    "Route",
+    "Router",
+    "inspect",
+]
 
-_COMPILED = ("Assistant", "Expert", "Router", "inspect")
+_MODULE_OF = {
+    "Assistant": "assistant",
+    "Reply": "assistant",
+    "ReplyStream": "assistant",
+    "Route": "assistant",
+    "Expert": "expert",
+    "inspect": "expert",
+    "DomainScores": "router",
+    "Router": "router",
+}
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _COMPILED:
-        raise AttributeError(f"module 'coterie' has no attribute '{name}'")
-    try:
-        compiled = importlib.import_module("coterie._coterie")
-    except ImportError as error:
-        raise ImportError(f"the compiled part of coterie is not installed: {error}") from error
-    return getattr(compiled, name)
+if not TYPE_CHECKING:  # Checkers know the names from above, and _coterie from its stub.
+
+    def __getattr__(name: str) -> Any:
+        if name not in _MODULE_OF:
+            raise AttributeError(f"module 'coterie' has no attribute '{name}'")
+        try:
+            module = importlib.import_module(f"coterie.{_MODULE_OF[name]}")
+        except ImportError as error:
+            raise ImportError(f"the compiled part of coterie is not installed: {error}") from error
+        return getattr(module, name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_COMPILED])
+    return sorted([*globals(), *_MODULE_OF])

@@ -1,0 +1,302 @@
+// coterie.Assistant, its replies, routes and streams.
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/base/byte_size.h"
+#include "pybind11/stl.h"
+#include "python/bindings/bindings.h"
+#include "python/bindings/reply_stream.h"
+#include "runtime/assistant.h"
+
+namespace py = pybind11;
+
+namespace coterie {
+namespace {
+
+// How often a waiting call looks for Ctrl-C.
+constexpr absl::Duration kSignalPatience = absl::Milliseconds(50);
+
+double Milliseconds(absl::Duration duration) { return absl::ToDoubleMilliseconds(duration); }
+
+py::dict RouteDict(const Route& route) {
+  py::dict d;
+  d["expert"] = route.expert;
+  d["reason"] = route.reason;
+  py::dict probabilities;
+  for (const Score& score : route.domains.ranked) {
+    probabilities[py::str(score.domain)] = score.probability;
+  }
+  d["probabilities"] = probabilities;
+  d["abstained"] = route.domains.abstained;
+  py::dict explanation;
+  explanation["summary"] = route.domains.why.summary;
+  explanation["tier"] = route.domains.why.tier;
+  explanation["margin"] = route.domains.why.margin;
+  explanation["decided_by"] = std::string(DecidedByName(route.choice.decided_by));
+  py::list scores;
+  for (const ExpertScore& score : route.choice.scores) {
+    py::dict row;
+    row["expert"] = score.expert;
+    row["expected_quality"] = score.expected_quality;
+    row["residency_bonus"] = score.residency_bonus;
+    row["sticky_bonus"] = score.sticky_bonus;
+    row["fits"] = score.fits;
+    scores.append(row);
+  }
+  explanation["scores"] = scores;
+  explanation["router_version"] = route.domains.router_version;
+  d["explanation"] = explanation;
+  return d;
+}
+
+py::object LogprobsObject(const Generation& generation) {
+  if (generation.logprobs.empty()) return py::none();
+  py::list tokens;
+  for (const TokenLogprobs& token : generation.logprobs) {
+    py::dict row;
+    row["token"] = TextFrom(token.text);
+    row["bytes"] = py::bytes(token.text);
+    row["logprob"] = token.logprob;
+    py::list top;
+    for (const auto& [text, logprob] : token.top) {
+      top.append(py::make_tuple(TextFrom(text), py::bytes(text), logprob));
+    }
+    row["top"] = top;
+    tokens.append(row);
+  }
+  return tokens;
+}
+
+py::dict ReplyDict(const Reply& reply) {
+  const Generation& generation = reply.generation;
+  py::dict d;
+  d["id"] = reply.id;
+  d["text"] = TextFrom(generation.text);
+  d["expert"] = reply.expert;
+  d["finish_reason"] = std::string(FinishReasonName(generation.finish_reason));
+  d["route"] = RouteDict(reply.route);
+  py::dict usage;
+  usage["prompt_tokens"] = generation.n_prompt_tokens;
+  usage["completion_tokens"] = generation.n_tokens;
+  d["usage"] = usage;
+  py::dict timings;
+  timings["how"] = std::string(ResidenceName(reply.residence));
+  timings["queue_ms"] = Milliseconds(reply.queue_time);
+  timings["load_ms"] = Milliseconds(reply.load_time);
+  timings["prefill_ms"] = Milliseconds(generation.prefill_time);
+  timings["first_token_ms"] = Milliseconds(reply.first_token_time);
+  timings["decode_tokens_per_second"] = generation.decode_tokens_per_second();
+  d["timings"] = timings;
+  d["logprobs"] = LogprobsObject(generation);
+  return d;
+}
+
+py::dict ExpertDict(const ExpertStatus& status) {
+  py::dict d;
+  d["name"] = status.spec.name;
+  d["path"] = status.spec.base_path;
+  d["bytes"] = status.spec.bytes;
+  d["quality"] = status.spec.quality;
+  d["context_tokens"] = status.spec.context_tokens;
+  d["pinned"] = status.spec.pinned;
+  d["resident"] = status.resident;
+  d["fits"] = status.fits;
+  return d;
+}
+
+py::dict StatsDict(const AssistantStats& stats) {
+  py::dict d;
+  d["budget_bytes"] = stats.budget.limit_bytes;
+  d["used_bytes"] = stats.budget.used_bytes;
+  d["peak_bytes"] = stats.budget.peak_bytes;
+  py::dict purposes;
+  for (int i = 0; i < kPurposeCount; ++i) {
+    purposes[py::str(std::string(PurposeName(static_cast<Purpose>(i))))] =
+        stats.budget.bytes_by_purpose[static_cast<size_t>(i)];
+  }
+  d["bytes_by_purpose"] = purposes;
+  py::list experts;
+  for (const ExpertStatus& status : stats.experts) {
+    py::dict row = ExpertDict(status);
+    row["leases"] = 0;
+    row["uses"] = 0;
+    for (const BaseResidency& base : stats.bases.bases) {
+      if (base.base != status.spec.base_id) continue;
+      row["leases"] = base.n_leases;
+      row["uses"] = base.n_uses;
+    }
+    experts.append(row);
+  }
+  d["experts"] = experts;
+  py::dict counters;
+  counters["loads"] = stats.cache.n_loads;
+  counters["failed_loads"] = stats.cache.n_failed_loads;
+  counters["hits"] = stats.cache.n_hits;
+  counters["joins"] = stats.cache.n_joins;
+  counters["evictions"] = stats.cache.n_evictions;
+  counters["waits"] = stats.cache.n_waits;
+  counters["bytes_loaded"] = stats.cache.loaded_bytes;
+  counters["bytes_evicted"] = stats.cache.evicted_bytes;
+  d["counters"] = counters;
+  return d;
+}
+
+template <typename T>
+std::optional<T> Optional(const py::dict& options, const char* key) {
+  if (!options.contains(key) || options[key].is_none()) return std::nullopt;
+  return options[key].cast<T>();
+}
+
+// Options as the Python side has checked and named them.
+Request RequestFrom(const py::object& prompt_or_messages, const py::dict& options) {
+  Request request;
+  request.messages = MessagesFrom(prompt_or_messages);
+  request.max_tokens = Optional<int64_t>(options, "max_tokens").value_or(request.max_tokens);
+  request.stop = Optional<std::vector<std::string>>(options, "stop").value_or(request.stop);
+  request.expert = Optional<std::string>(options, "expert").value_or("");
+  request.conversation = Optional<std::string>(options, "conversation").value_or("");
+  if (const auto timeout = Optional<double>(options, "timeout")) {
+    request.deadline = absl::Now() + absl::Seconds(*timeout);
+  }
+  SamplingOverrides& sampling = request.sampling;
+  sampling.temperature = Optional<float>(options, "temperature");
+  sampling.top_k = Optional<int>(options, "top_k");
+  sampling.top_p = Optional<float>(options, "top_p");
+  sampling.min_p = Optional<float>(options, "min_p");
+  sampling.repetition_penalty = Optional<float>(options, "repetition_penalty");
+  sampling.seed = Optional<uint64_t>(options, "seed");
+  sampling.n_logprobs = Optional<int>(options, "logprobs").value_or(-1);
+  return request;
+}
+
+Configuration ConfigurationFrom(const std::optional<std::string>& path,
+                                const py::object& memory_budget, const std::optional<int>& threads,
+                                const std::optional<std::string>& home) {
+  Configuration configuration =
+      ValueOrRaise(path ? Configuration::Load(*path) : Configuration::Default());
+  if (!memory_budget.is_none()) {
+    configuration.memory_budget_bytes =
+        py::isinstance<py::str>(memory_budget)
+            ? ValueOrRaise(ParseByteSize(memory_budget.cast<std::string>()))
+            : memory_budget.cast<int64_t>();
+  }
+  if (threads) configuration.threads = *threads;
+  if (home) configuration.home = *home;
+  return configuration;
+}
+
+std::shared_ptr<Assistant> OpenAssistant(const std::optional<std::string>& config,
+                                         const py::object& memory_budget,
+                                         const std::optional<int>& threads,
+                                         const std::optional<std::string>& home) {
+  Configuration configuration = ConfigurationFrom(config, memory_budget, threads, home);
+  absl::StatusOr<std::unique_ptr<Assistant>> assistant;
+  {
+    py::gil_scoped_release release;
+    assistant = Assistant::Open(std::move(configuration));
+  }
+  return ValueOrRaise(std::move(assistant));
+}
+
+// The next piece, or None at the end; looks for Ctrl-C while it waits, which cancels the answer.
+py::object NextPiece(ReplyStream& stream) {
+  while (true) {
+    std::string piece;
+    ReplyStream::Next next;
+    {
+      py::gil_scoped_release release;
+      next = stream.Take(kSignalPatience, piece);
+    }
+    if (PyErr_CheckSignals() != 0) {
+      stream.Cancel();
+      throw py::error_already_set();
+    }
+    if (next == ReplyStream::Next::kPiece) return TextFrom(piece);
+    if (next == ReplyStream::Next::kEnd) return py::none();
+  }
+}
+
+py::dict StreamResult(ReplyStream& stream) {
+  absl::StatusOr<Reply> reply;
+  {
+    py::gil_scoped_release release;
+    reply = stream.Result();
+  }
+  return ReplyDict(ValueOrRaise(std::move(reply)));
+}
+
+}  // namespace
+
+void BindAssistant(py::module_& module) {
+  // Destruction waits for threads: without the GIL, or a thread that needs it would never end.
+  py::class_<ReplyStream, std::unique_ptr<ReplyStream>>(module, "ReplyStream",
+                                                        py::release_gil_before_calling_cpp_dtor())
+      .def("next_piece", &NextPiece)
+      .def("cancel", &ReplyStream::Cancel)
+      .def("result", &StreamResult);
+
+  py::class_<Assistant, std::shared_ptr<Assistant>>(module, "Assistant",
+                                                    py::release_gil_before_calling_cpp_dtor())
+      .def_static("open", &OpenAssistant, py::arg("config") = py::none(), py::kw_only(),
+                  py::arg("memory_budget") = py::none(), py::arg("threads") = py::none(),
+                  py::arg("home") = py::none())
+      .def("stream",
+           [](std::shared_ptr<Assistant> assistant, const py::object& prompt,
+              const py::dict& options) {
+             return std::make_unique<ReplyStream>(std::move(assistant),
+                                                  RequestFrom(prompt, options));
+           })
+      .def("route",
+           [](const Assistant& assistant, const std::string& prompt) {
+             absl::StatusOr<Route> route;
+             {
+               py::gil_scoped_release release;
+               route = assistant.Decide(prompt);
+             }
+             return RouteDict(ValueOrRaise(std::move(route)));
+           })
+      .def("stats", [](const Assistant& assistant) { return StatsDict(assistant.Stats()); })
+      .def("experts",
+           [](const Assistant& assistant) {
+             py::list experts;
+             for (const ExpertStatus& status : assistant.Experts()) {
+               experts.append(ExpertDict(status));
+             }
+             return experts;
+           })
+      .def("events",
+           [](Assistant& assistant) {
+             py::list events;
+             for (const Event& event : assistant.TakeEvents()) {
+               py::dict d;
+               d["kind"] = event.kind;
+               d["expert"] = event.expert;
+               d["bytes"] = event.bytes;
+               d["done_bytes"] = event.done_bytes;
+               d["text"] = event.text;
+               d["reason"] = event.reason;
+               events.append(d);
+             }
+             return events;
+           })
+      .def("set_memory_budget",
+           [](Assistant& assistant, int64_t bytes) {
+             py::gil_scoped_release release;
+             assistant.SetMemoryBudget(bytes);
+           })
+      .def("problems", &Assistant::problems)
+      .def("server_configuration", [](const Assistant& assistant) {
+        const ServerConfiguration& server = assistant.configuration().server;
+        py::dict d;
+        d["host"] = server.host;
+        d["port"] = server.port;
+        d["api_key"] = server.api_key;
+        return d;
+      });
+}
+
+}  // namespace coterie

@@ -1,0 +1,42 @@
+#pragma once
+
+// One function per concept; each adds its classes to the module, docstrings beside the binding.
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "core/formats/chat_template.h"
+#include "pybind11/pybind11.h"
+
+namespace coterie {
+
+void BindExpert(pybind11::module_& module);
+void BindRouter(pybind11::module_& module);
+void BindAssistant(pybind11::module_& module);
+
+// Raises the Python exception of a status: ValueError for kInvalidArgument, KeyError for kNotFound,
+// MemoryError for kResourceExhausted, TimeoutError for kDeadlineExceeded, coterie.Busy for
+// kUnavailable, OSError for kDataLoss, and coterie.Error with .code for the rest. Needs the GIL.
+[[noreturn]] void RaiseStatus(const absl::Status& status);
+
+inline void RaiseIfError(const absl::Status& status) {
+  if (!status.ok()) RaiseStatus(status);
+}
+
+template <typename T>
+T ValueOrRaise(absl::StatusOr<T> value) {
+  if (!value.ok()) RaiseStatus(value.status());
+  return *std::move(value);
+}
+
+// A prompt as conversation: a str is one message of the user, a list holds dicts or pairs of role
+// and content. Raises TypeError or ValueError otherwise.
+std::vector<Message> MessagesFrom(const pybind11::object& prompt_or_messages);
+
+// Text for Python; bytes that are not UTF-8 become U+FFFD.
+pybind11::str TextFrom(const std::string& utf8);
+
+}  // namespace coterie

@@ -1,0 +1,236 @@
+// coterie.Expert: one model file opened outside any cache, for scripts, tests and parity.
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/threads/worker_pool.h"
+#include "experts/expert.h"
+#include "experts/generation.h"
+#include "experts/session.h"
+#include "pybind11/numpy.h"
+#include "pybind11/stl.h"
+#include "python/bindings/bindings.h"
+
+namespace py = pybind11;
+
+namespace coterie {
+namespace {
+
+// Rows of logits computed at once: bounds the scratch for large vocabularies.
+constexpr int64_t kLogitChunkTokens = 32;
+
+class PythonTokenizer {
+ public:
+  explicit PythonTokenizer(std::shared_ptr<const Expert> expert) : expert_(std::move(expert)) {}
+
+  std::vector<TokenId> Encode(const std::string& text, bool add_special, bool parse_special) const {
+    return ValueOrRaise(expert_->tokenizer().Encode(text, add_special, parse_special));
+  }
+
+  py::str Decode(const std::vector<TokenId>& ids) const {
+    for (const TokenId id : ids) {
+      if (id < 0 || id >= expert_->tokenizer().n_vocab()) {
+        throw py::value_error("token id is outside the vocabulary: " + std::to_string(id));
+      }
+    }
+    return TextFrom(expert_->tokenizer().Decode(ids));
+  }
+
+  int64_t n_vocab() const { return expert_->tokenizer().n_vocab(); }
+
+ private:
+  std::shared_ptr<const Expert> expert_;
+};
+
+Activations ActivationsFrom(const std::string& name) {
+  if (name == "int8") return Activations::kInt8;
+  if (name == "f32") return Activations::kF32;
+  throw py::value_error("activations are 'int8' or 'f32', not '" + name + "'");
+}
+
+class PythonExpert {
+ public:
+  static std::unique_ptr<PythonExpert> Open(const std::string& path, const std::string& activations,
+                                            int threads) {
+    const Activations precision = ActivationsFrom(activations);
+    absl::StatusOr<std::shared_ptr<const Expert>> expert;
+    {
+      py::gil_scoped_release release;
+      expert = Expert::Open(path);
+    }
+    return std::unique_ptr<PythonExpert>(
+        new PythonExpert(ValueOrRaise(std::move(expert)), precision, threads));
+  }
+
+  PythonTokenizer tokenizer() const { return PythonTokenizer(expert_); }
+
+  // [n_tokens, n_vocab]
+  py::array_t<float> Logits(const std::vector<TokenId>& ids) {
+    const ArchSpec& spec = expert_->spec();
+    const int64_t n_tokens = static_cast<int64_t>(ids.size());
+    py::array_t<float> logits({n_tokens, spec.n_vocab});
+    float* out = logits.mutable_data();
+    absl::Status status;
+    {
+      py::gil_scoped_release release;
+      status = ComputeLogits(ids, out);
+    }
+    RaiseIfError(status);
+    return logits;
+  }
+
+  py::dict Generate(const py::object& prompt, int64_t max_tokens, const SamplingOptions& sampling,
+                    const std::vector<std::string>& stop) {
+    const std::vector<Message> messages = MessagesFrom(prompt);
+    GenerationOptions options;
+    options.sampling = sampling;
+    options.max_tokens = max_tokens;
+    options.stop = stop;
+    absl::StatusOr<Generation> generation;
+    {
+      py::gil_scoped_release release;
+      generation = Answer(messages, options);
+    }
+    const Generation done = ValueOrRaise(std::move(generation));
+    py::dict result;
+    result["text"] = TextFrom(done.text);
+    result["finish_reason"] = std::string(FinishReasonName(done.finish_reason));
+    result["prompt_tokens"] = done.n_prompt_tokens;
+    result["completion_tokens"] = done.n_tokens;
+    result["prefill_ms"] = absl::ToDoubleMilliseconds(done.prefill_time);
+    result["first_token_ms"] = absl::ToDoubleMilliseconds(done.first_token_time);
+    result["decode_tokens_per_second"] = done.decode_tokens_per_second();
+    return result;
+  }
+
+  py::dict Description() const {
+    const ArchSpec& spec = expert_->spec();
+    py::dict d;
+    d["architecture"] = spec.architecture;
+    d["n_layers"] = spec.n_layers;
+    d["d_model"] = spec.d_model;
+    d["n_heads"] = spec.n_heads;
+    d["n_kv_heads"] = spec.n_kv_heads;
+    d["head_dim"] = spec.head_dim;
+    d["d_ff"] = spec.d_ff;
+    d["n_vocab"] = spec.n_vocab;
+    d["context_tokens"] = spec.context_tokens;
+    d["weight_bytes"] = expert_->weight_bytes();
+    d["has_chat_template"] = expert_->chat_template() != nullptr;
+    return d;
+  }
+
+ private:
+  PythonExpert(std::shared_ptr<const Expert> expert, Activations activations, int threads)
+      : expert_(std::move(expert)), activations_(activations), pool_(threads) {}
+
+  absl::Status ComputeLogits(const std::vector<TokenId>& ids, float* out) {
+    const ArchSpec& spec = expert_->spec();
+    const int64_t n_tokens = static_cast<int64_t>(ids.size());
+    KvCache kv(spec, n_tokens);
+    DecoderScratch scratch(spec, kLogitChunkTokens, kLogitChunkTokens, pool_.n_workers());
+    for (int64_t begin = 0; begin < n_tokens; begin += kLogitChunkTokens) {
+      const int64_t n = std::min(kLogitChunkTokens, n_tokens - begin);
+      const SequenceSlice slice{&kv, {ids.data() + begin, static_cast<size_t>(n)}, LogitRows::kAll};
+      const absl::Status status = expert_->Forward({&slice, 1}, activations_, pool_, scratch);
+      if (!status.ok()) return status;
+      std::memcpy(out + begin * spec.n_vocab, scratch.logits().data(),
+                  scratch.logits().size() * sizeof(float));
+    }
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<Generation> Answer(const std::vector<Message>& messages,
+                                    const GenerationOptions& options) {
+    absl::StatusOr<Encoding> prompt = EncodeConversation(*expert_, messages);
+    if (!prompt.ok()) return prompt.status();
+    const int64_t n_prompt = static_cast<int64_t>(prompt->ids.size());
+    const int64_t n_tokens =
+        std::min(expert_->spec().context_tokens, n_prompt + std::max<int64_t>(options.max_tokens, 0));
+    Session session(*expert_, pool_, SessionShape::ForTokens(std::max(n_tokens, n_prompt)),
+                    activations_);
+    return coterie::Generate(session, prompt->ids, options, [](absl::string_view) { return true; },
+                             std::stop_token());
+  }
+
+  std::shared_ptr<const Expert> expert_;
+  const Activations activations_;
+  WorkerPool pool_;
+};
+
+py::dict Inspect(const std::string& path) {
+  absl::StatusOr<std::unique_ptr<const GgufFile>> opened;
+  {
+    py::gil_scoped_release release;
+    opened = GgufFile::Open(path);
+  }
+  const std::unique_ptr<const GgufFile> file = ValueOrRaise(std::move(opened));
+  py::dict d;
+  d["path"] = path;
+  d["bytes"] = file->size();
+  d["tensor_bytes"] = file->tensor_bytes();
+  py::dict keys;
+  for (const absl::string_view key : file->Keys()) {
+    keys[py::str(key.data(), key.size())] = TextFrom(file->Describe(key));
+  }
+  d["keys"] = keys;
+  std::map<std::string, int> tensors_by_type;
+  py::list tensors;
+  for (const absl::string_view name : file->TensorNames()) {
+    const TensorRef tensor = ValueOrRaise(file->Find(name));
+    const std::string type(Traits(tensor.type).name);
+    ++tensors_by_type[type];
+    tensors.append(py::make_tuple(std::string(name), type, tensor.shape));
+  }
+  d["tensors"] = tensors;
+  d["tensors_by_type"] = tensors_by_type;
+  const auto chat_template = file->GetString("tokenizer.chat_template", "");
+  d["chat_template"] = TextFrom(std::string(chat_template.ok() ? *chat_template : ""));
+  const auto architecture = file->GetString("general.architecture", "");
+  d["architecture"] = TextFrom(std::string(architecture.ok() ? *architecture : ""));
+  return d;
+}
+
+}  // namespace
+
+void BindExpert(py::module_& module) {
+  module.def("inspect", &Inspect, py::arg("path"));
+  py::class_<PythonTokenizer>(module, "Tokenizer")
+      .def("encode", &PythonTokenizer::Encode, py::arg("text"), py::kw_only(),
+           py::arg("add_special") = true, py::arg("parse_special") = true,
+           "Token ids of a text. With parse_special, text such as '<|im_end|>' becomes the special "
+           "token of that name.")
+      .def("decode", &PythonTokenizer::Decode, py::arg("ids"),
+           "Text of token ids; bytes that are no UTF-8 become U+FFFD.")
+      .def_property_readonly("n_vocab", &PythonTokenizer::n_vocab, "Number of tokens.");
+
+  py::class_<SamplingOptions>(module, "SamplingOptions")
+      .def(py::init<>())
+      .def_readwrite("temperature", &SamplingOptions::temperature)
+      .def_readwrite("top_k", &SamplingOptions::top_k)
+      .def_readwrite("top_p", &SamplingOptions::top_p)
+      .def_readwrite("min_p", &SamplingOptions::min_p)
+      .def_readwrite("repetition_penalty", &SamplingOptions::repetition_penalty)
+      .def_readwrite("seed", &SamplingOptions::seed)
+      .def_readwrite("n_logprobs", &SamplingOptions::n_logprobs);
+
+  py::class_<PythonExpert>(module, "Expert")
+      .def_static("open", &PythonExpert::Open, py::arg("path"), py::kw_only(),
+                  py::arg("activations") = "int8", py::arg("threads") = 0,
+                  "Opens a GGUF file.\n\nactivations: 'int8' rounds activations to 8 bits per block "
+                  "of 32 (fast), 'f32' does not (the reference). threads: 0 means one per core.")
+      .def_property_readonly("tokenizer", &PythonExpert::tokenizer)
+      .def("logits", &PythonExpert::Logits, py::arg("ids"),
+           "Logits after each token of one sequence, float32 [n_tokens, n_vocab].")
+      .def("_generate", &PythonExpert::Generate, py::arg("prompt_or_messages"),
+           py::arg("max_tokens"), py::arg("sampling"), py::arg("stop"))
+      .def_property_readonly("description", &PythonExpert::Description,
+                             "What the file says of its model: dimensions, vocabulary, context.");
+}
+
+}  // namespace coterie

@@ -1,0 +1,288 @@
+#include "runtime/assistant.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "core/base/byte_size.h"
+#include "core/base/status_macros.h"
+#include "runtime/default_router.h"
+
+namespace coterie {
+namespace {
+
+constexpr size_t kMaxEvents = 500;
+constexpr size_t kMaxConversations = 10000;
+
+// What "fits" means for an expert: its weights and a conversation of this length.
+constexpr int64_t kShortConversationTokens = 512;
+
+const std::string& LastUserText(const std::vector<Message>& messages) {
+  static const std::string kEmpty;
+  for (auto it = messages.rbegin(); it != messages.rend(); ++it) {
+    if (it->role == "user") return it->content;
+  }
+  return messages.empty() ? kEmpty : messages.back().content;
+}
+
+}  // namespace
+
+Assistant::Assistant(Configuration configuration)
+    : configuration_(std::move(configuration)),
+      pool_(configuration_.threads),
+      budget_(configuration_.memory_budget_bytes),
+      source_(std::make_unique<GgufBaseSource>()),
+      cache_(std::make_unique<ExpertCache>(budget_, *source_)) {
+  cache_->SetEventSink([this](const CacheEvent& event) { OnCacheEvent(event); });
+}
+
+// The cache goes first: its loads may still report events.
+Assistant::~Assistant() { cache_.reset(); }
+
+absl::StatusOr<std::unique_ptr<Assistant>> Assistant::Open(Configuration configuration) {
+  auto assistant = std::unique_ptr<Assistant>(new Assistant(std::move(configuration)));
+  COTERIE_RETURN_IF_ERROR(assistant->OpenCatalog());
+  COTERIE_RETURN_IF_ERROR(assistant->OpenRouter());
+  COTERIE_RETURN_IF_ERROR(assistant->CheckBudget());
+  COTERIE_RETURN_IF_ERROR(assistant->PinExperts());
+  return assistant;
+}
+
+// An expert whose file cannot be used is left out with its reason, so that one bad file does not
+// keep the others from answering.
+absl::Status Assistant::OpenCatalog() {
+  COTERIE_ASSIGN_OR_RETURN(const ExpertCatalog listed, configuration_.Catalog());
+  problems_ = listed.problems();
+  std::vector<ExpertSpec> usable;
+  for (const ExpertSpec& spec : listed.experts()) {
+    source_->Register(spec.base_id, spec.base_path);
+    absl::Status status = source_->Profile(spec.base_id).status();
+    if (status.ok() && !spec.chat_template.empty()) {
+      auto parsed = ChatTemplate::Parse(spec.chat_template, spec.name);
+      status = parsed.status();
+      if (parsed.ok()) templates_[spec.name] = *std::move(parsed);
+    }
+    if (status.ok()) {
+      usable.push_back(spec);
+    } else {
+      problems_.push_back(absl::StrCat(spec.name, ": ", status.message()));
+    }
+  }
+  if (usable.empty()) {
+    return absl::NotFoundError(absl::StrCat(
+        "there is no expert to answer; fetch one with `coterie pull smollm2-135m` or add a file "
+        "with `coterie add FILE.gguf`: store=", configuration_.home,
+        problems_.empty() ? "" : "; left out: ", absl::StrJoin(problems_, "; ")));
+  }
+  COTERIE_ASSIGN_OR_RETURN(catalog_, ExpertCatalog::FromSpecs(std::move(usable)));
+  return absl::OkStatus();
+}
+
+absl::Status Assistant::PinExperts() {
+  for (const ExpertSpec& spec : catalog_.experts()) {
+    if (spec.pinned) COTERIE_RETURN_IF_ERROR(cache_->Pin(spec.base_id));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Assistant::OpenRouter() {
+  std::string path = configuration_.router_path;
+  if (path.empty()) {
+    COTERIE_ASSIGN_OR_RETURN(path, DefaultRouterPath());
+  }
+  COTERIE_ASSIGN_OR_RETURN(const int64_t bytes, Router::EstimateBytes(path));
+  COTERIE_ASSIGN_OR_RETURN(router_bytes_, budget_.Reserve(Purpose::kRouter, bytes));
+  COTERIE_ASSIGN_OR_RETURN(router_, Router::Load(path, &pool_));
+  router_bytes_.ShrinkTo(std::min(router_->memory_bytes(), router_bytes_.bytes()));
+  return absl::OkStatus();
+}
+
+// Says at once that no expert fits, rather than at the first prompt.
+absl::Status Assistant::CheckBudget() const {
+  const ExpertTable table = BuildExpertTable();
+  const ExpertRow* smallest = nullptr;
+  for (const ExpertRow& row : table) {
+    if (row.fits) return absl::OkStatus();
+    if (smallest == nullptr || row.bytes < smallest->bytes) smallest = &row;
+  }
+  if (smallest == nullptr) return absl::OkStatus();
+  const BudgetSnapshot snapshot = budget_.Snapshot();
+  return absl::ResourceExhaustedError(absl::StrCat(
+      "the memory budget holds none of the experts: the smallest, ", smallest->name, ", needs ",
+      FormatBytes(smallest->bytes), " beside the router's ",
+      FormatBytes(router_bytes_.bytes()), ", the budget is ", FormatBytes(snapshot.limit_bytes)));
+}
+
+ExpertTable Assistant::BuildExpertTable() const {
+  const Residency residency = ResidentExperts();
+  const int64_t limit = budget_.Snapshot().limit_bytes - router_bytes_.bytes();
+  ExpertTable table;
+  for (const ExpertSpec& spec : catalog_.experts()) {
+    ExpertRow row;
+    row.name = spec.name;
+    row.quality = spec.quality;
+    const absl::StatusOr<BaseProfile> profile = source_->Profile(spec.base_id);
+    if (!profile.ok()) continue;  // Reported when the catalogue was opened.
+    row.bytes = profile->weight_bytes + profile->tokenizer_bytes;
+    row.load_ms = ExpectedLoadMs(spec.base_id, row.bytes);
+    row.fits = row.bytes + ShortAnswerBytes(*profile) <= limit;
+    table.push_back(std::move(row));
+  }
+  return table;
+}
+Residency Assistant::ResidentExperts() const {
+  Residency residency;
+  for (const BaseResidency& base : cache_->Snapshot().bases) {
+    if (base.state != BaseState::kReady) continue;
+    for (const ExpertSpec& spec : catalog_.experts()) {
+      if (spec.base_id == base.base) residency.experts.push_back(spec.name);
+    }
+  }
+  return residency;
+}
+
+// The measured time of the last loads, or, before any, the time that the page cache or a disk of
+// about a gigabyte a second needs.
+double Assistant::ExpectedLoadMs(const BaseId& base, int64_t bytes) const {
+  for (const BaseResidency& known : cache_->Snapshot().bases) {
+    if (known.base == base && known.reload_time > absl::ZeroDuration()) {
+      return absl::ToDoubleMilliseconds(known.reload_time);
+    }
+  }
+  return static_cast<double>(bytes) / 1e6;
+}
+
+int64_t Assistant::ShortAnswerBytes(const BaseProfile& profile) const {
+  const SessionShape shape = SessionShape::ForTokens(kShortConversationTokens);
+  return shape.KvBytes(profile.spec) + ScratchBytes(profile.spec, shape);
+}
+
+int64_t Assistant::ScratchBytes(const ArchSpec& spec, const SessionShape& shape) const {
+  return shape.ScratchBytes(spec, pool_.n_workers()) + Sampler::Bytes(spec.n_vocab);
+}
+
+absl::StatusOr<Route> Assistant::Decide(absl::string_view prompt) const {
+  return RouteText(prompt, ConversationState());
+}
+
+absl::StatusOr<Route> Assistant::RouteText(absl::string_view text,
+                                           const ConversationState& state) const {
+  Route route;
+  COTERIE_ASSIGN_OR_RETURN(route.domains, router_->Classify(text));
+  if (configuration_.abstain_below && !route.domains.ranked.empty()) {
+    route.domains.abstained =
+        route.domains.ranked.front().probability < *configuration_.abstain_below;
+  }
+  COTERIE_ASSIGN_OR_RETURN(route.choice, Dispatch(route.domains, BuildExpertTable(),
+                                                  ResidentExperts(), state,
+                                                  configuration_.dispatch));
+  route.expert = route.choice.expert;
+  route.reason = route.choice.reason;
+  return route;
+}
+
+absl::StatusOr<Route> Assistant::RouteRequest(const Request& request) const {
+  if (request.expert.empty()) {
+    return RouteText(LastUserText(request.messages), StateOf(request.conversation));
+  }
+  COTERIE_RETURN_IF_ERROR(catalog_.Find(request.expert).status());
+  Route route;
+  route.expert = request.expert;
+  route.reason = "asked for by name";
+  route.choice.expert = request.expert;
+  route.choice.reason = route.reason;
+  return route;
+}
+
+ConversationState Assistant::StateOf(const std::string& conversation) const {
+  MutexLock lock(mutex_);
+  const auto it = conversations_.find(conversation);
+  return it == conversations_.end() ? ConversationState() : it->second.state;
+}
+
+void Assistant::Remember(const std::string& conversation, const Choice& choice) {
+  if (conversation.empty()) return;
+  MutexLock lock(mutex_);
+  Conversation& entry = conversations_[conversation];
+  entry.state = Advanced(entry.state, choice);
+  entry.last_use = ++use_clock_;
+  if (conversations_.size() <= kMaxConversations) return;
+  conversations_.erase(std::min_element(
+      conversations_.begin(), conversations_.end(),
+      [](const auto& a, const auto& b) { return a.second.last_use < b.second.last_use; }));
+}
+
+void Assistant::SetMemoryBudget(int64_t bytes) {
+  budget_.SetLimit(bytes);
+  cache_->EvictOvershoot();
+}
+
+std::vector<ExpertStatus> Assistant::Experts() const {
+  const Residency residency = ResidentExperts();
+  const ExpertTable table = BuildExpertTable();
+  std::vector<ExpertStatus> experts;
+  for (const ExpertSpec& spec : catalog_.experts()) {
+    ExpertStatus status{spec, residency.Contains(spec.name), false};
+    for (const ExpertRow& row : table) {
+      if (row.name == spec.name) status.fits = row.fits;
+    }
+    experts.push_back(std::move(status));
+  }
+  return experts;
+}
+
+AssistantStats Assistant::Stats() const {
+  return {budget_.Snapshot(), cache_->Stats(), cache_->Snapshot(), Experts()};
+}
+
+std::vector<Event> Assistant::TakeEvents() {
+  MutexLock lock(mutex_);
+  std::vector<Event> events(std::make_move_iterator(events_.begin()),
+                            std::make_move_iterator(events_.end()));
+  events_.clear();
+  return events;
+}
+
+std::string Assistant::ExpertsOn(const BaseId& base) const {
+  std::vector<absl::string_view> names;
+  for (const ExpertSpec& spec : catalog_.experts()) {
+    if (spec.base_id == base) names.push_back(spec.name);
+  }
+  return absl::StrJoin(names, ", ");
+}
+
+void Assistant::OnCacheEvent(const CacheEvent& event) {
+  const std::string expert = ExpertsOn(event.base);
+  const std::string size = FormatBytes(event.bytes);
+  Event told;
+  told.expert = expert;
+  told.bytes = event.bytes;
+  switch (event.kind) {
+    case CacheEvent::Kind::kLoading:
+      told.kind = "loading";
+      told.text = absl::StrCat("loading ", expert, ": ", FormatBytes(event.done_bytes), " of ", size);
+      told.done_bytes = event.done_bytes;
+      break;
+    case CacheEvent::Kind::kLoaded:
+      told.kind = "loaded";
+      told.text = absl::StrCat("loaded ", expert, " (", size, ") in ",
+                               absl::ToInt64Milliseconds(event.took), " ms");
+      break;
+    case CacheEvent::Kind::kEvicted:
+      told.kind = "evicted";
+      told.text = absl::StrCat("evicted ", expert, " (", size, ")",
+                               event.for_base.empty() ? "" : " for ", ExpertsOn(event.for_base));
+      told.reason = event.why;
+      break;
+    case CacheEvent::Kind::kLoadFailed:
+      told.kind = "load_failed";
+      told.text = absl::StrCat("could not load ", expert, ": ", event.status.message());
+      break;
+  }
+  MutexLock lock(mutex_);
+  events_.push_back(std::move(told));
+  if (events_.size() > kMaxEvents) events_.pop_front();
+}
+
+}  // namespace coterie

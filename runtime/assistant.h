@@ -1,0 +1,155 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <stop_token>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "core/memory/memory_budget.h"
+#include "core/threads/mutex.h"
+#include "core/threads/worker_pool.h"
+#include "experts/expert_cache.h"
+#include "experts/expert_catalog.h"
+#include "experts/generation.h"
+#include "experts/gguf_base_source.h"
+#include "router/dispatch.h"
+#include "router/router.h"
+#include "runtime/configuration.h"
+#include "runtime/request.h"
+
+namespace coterie {
+
+// How the weights came to be there.
+enum class Residence : uint8_t { kHit, kJoined, kLoaded };
+absl::string_view ResidenceName(Residence residence);  // "hit", "join", "load"
+
+// Which expert answers and why: the domains, blind to memory, and the choice made of them.
+struct Route {
+  std::string expert;
+  std::string reason;
+  DomainScores domains;
+  Choice choice;
+};
+
+struct Reply {
+  std::string id;
+  std::string expert;
+  Route route;
+  Generation generation;
+  Residence residence = Residence::kHit;
+  int64_t bytes_loaded = 0;
+  absl::Duration queue_time;        // Waiting for memory or for another load.
+  absl::Duration load_time;         // Zero on a hit.
+  absl::Duration first_token_time;  // From the call to the first token, everything included.
+};
+
+struct ExpertStatus {
+  ExpertSpec spec;
+  bool resident = false;
+  bool fits = false;  // Its weights and a short conversation fit the budget on their own.
+};
+
+struct AssistantStats {
+  BudgetSnapshot budget;
+  CacheStats cache;
+  CacheSnapshot bases;
+  std::vector<ExpertStatus> experts;
+};
+
+// Something that happened to memory, for people and logs.
+struct Event {
+  std::string kind;  // "loading", "loaded", "evicted", "load_failed"
+  std::string expert;
+  int64_t bytes = 0;
+  int64_t done_bytes = 0;  // "loading": read so far.
+  std::string text;        // One line for people.
+  std::string reason;      // "evicted": the policy's reason in numbers.
+};
+
+// The whole of coterie behind one object: routes a prompt to an expert, which is loaded inside the
+// memory budget, and answers. Thread-safe: answers on different threads run at once as far as memory
+// allows.
+class Assistant {
+ public:
+  // Reads the model store, loads the router and opens no expert. kNotFound if there is no expert,
+  // kResourceExhausted if the budget holds none of them, with the numbers; errors in files name them.
+  static absl::StatusOr<std::unique_ptr<Assistant>> Open(Configuration configuration);
+
+  ~Assistant();
+
+  // Routes, loads if need be, and answers; the sink gets the text as it is written.
+  //   kInvalidArgument     no messages, text that is not UTF-8, options out of range
+  //   kNotFound            the named expert does not exist
+  //   kOutOfRange          the prompt is longer than the expert's context; nothing is cut silently
+  //   kResourceExhausted   the expert and this prompt can never fit the budget
+  //   kDeadlineExceeded    no memory became free in time
+  //   kCancelled           cancelled before the first token (later, the reply says so)
+  absl::StatusOr<Reply> Generate(const Request& request, TextSink sink, std::stop_token cancel);
+
+  // Decides only; loads nothing and changes nothing.
+  absl::StatusOr<Route> Decide(absl::string_view prompt) const;
+
+  void SetMemoryBudget(int64_t bytes);
+  AssistantStats Stats() const;
+  std::vector<ExpertStatus> Experts() const;
+  // Events since the last call, oldest first; the oldest are dropped beyond a few hundred.
+  std::vector<Event> TakeEvents();
+
+  const Configuration& configuration() const { return configuration_; }
+  const std::vector<std::string>& problems() const { return problems_; }
+
+ private:
+  struct Conversation {
+    ConversationState state;
+    uint64_t last_use = 0;
+  };
+  class Answer;
+
+  explicit Assistant(Configuration configuration);
+  absl::Status OpenCatalog();
+  absl::Status OpenRouter();
+  absl::Status CheckBudget() const;
+  absl::Status PinExperts();
+
+  absl::StatusOr<Route> RouteRequest(const Request& request) const;
+  absl::StatusOr<Route> RouteText(absl::string_view text, const ConversationState& state) const;
+  ExpertTable BuildExpertTable() const;
+  Residency ResidentExperts() const;
+  double ExpectedLoadMs(const BaseId& base, int64_t bytes) const;
+  int64_t ShortAnswerBytes(const BaseProfile& profile) const;
+  int64_t ScratchBytes(const ArchSpec& spec, const SessionShape& shape) const;
+  std::string ExpertsOn(const BaseId& base) const;
+  ConversationState StateOf(const std::string& conversation) const;
+  void Remember(const std::string& conversation, const Choice& choice);
+  void OnCacheEvent(const CacheEvent& event);
+
+  Configuration configuration_;
+  const absl::Time opened_ = absl::Now();
+  std::vector<std::string> problems_;
+  WorkerPool pool_;
+  MemoryBudget budget_;
+  ExpertCatalog catalog_;
+  std::map<std::string, std::unique_ptr<const ChatTemplate>> templates_;  // Overrides, by expert.
+  std::unique_ptr<const Router> router_;
+  Reservation router_bytes_;
+  std::unique_ptr<GgufBaseSource> source_;
+  std::unique_ptr<ExpertCache> cache_;
+  std::atomic<uint64_t> next_reply_{1};
+
+  mutable Mutex mutex_;
+  std::map<std::string, Conversation> conversations_ ABSL_GUARDED_BY(mutex_);
+  uint64_t use_clock_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::deque<Event> events_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace coterie

@@ -1,0 +1,174 @@
+// How Assistant answers one request.
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "core/base/status_macros.h"
+#include "experts/session.h"
+#include "runtime/assistant.h"
+
+namespace coterie {
+namespace {
+
+// A guess at the length of a prompt that only its expert's tokenizer can measure, used to reserve
+// KV before the expert is there: half a token a byte is above what these vocabularies need for any
+// language but a few, and a short guess only costs a second look at the cache.
+int64_t GuessPromptTokens(absl::Span<const Message> messages) {
+  int64_t tokens = 64;  // What a template adds around a conversation.
+  for (const Message& message : messages) {
+    tokens += 8 + static_cast<int64_t>(message.content.size()) / 2;
+  }
+  return tokens;
+}
+
+Residence ResidenceOf(LeaseOrigin::How how) {
+  switch (how) {
+    case LeaseOrigin::How::kHit: return Residence::kHit;
+    case LeaseOrigin::How::kJoined: return Residence::kJoined;
+    case LeaseOrigin::How::kLoaded: return Residence::kLoaded;
+  }
+  return Residence::kHit;
+}
+
+}  // namespace
+
+absl::string_view ResidenceName(Residence residence) {
+  switch (residence) {
+    case Residence::kHit: return "hit";
+    case Residence::kJoined: return "join";
+    case Residence::kLoaded: return "load";
+  }
+  return "unknown";
+}
+
+// One request on its way from its route to its reply.
+class Assistant::Answer {
+ public:
+  Answer(Assistant& assistant, const Request& request, const ExpertSpec& spec,
+         const BaseProfile& profile)
+      : assistant_(assistant), request_(request), spec_(spec), profile_(profile) {
+    options_.sampling = request.sampling.Over(spec.sampling.value_or(SamplingOptions()));
+    options_.max_tokens = request.max_tokens;
+    options_.stop = request.stop;
+    const auto it = assistant.templates_.find(spec.name);
+    if (it != assistant.templates_.end()) template_ = it->second.get();
+    if (!spec.system_prompt.empty() &&
+        (request.messages.empty() || request.messages.front().role != "system")) {
+      messages_.push_back({"system", spec.system_prompt, ""});
+    }
+    messages_.insert(messages_.end(), request.messages.begin(), request.messages.end());
+    context_tokens_ = profile.spec.context_tokens;
+    if (spec.context_tokens > 0) context_tokens_ = std::min<int64_t>(context_tokens_, spec.context_tokens);
+  }
+
+  // Acquires memory for the prompt as it really is: a first lease is sized by a guess, and if the
+  // tokenizer finds the prompt longer, that lease is given back before a larger one is asked for,
+  // so that no request waits while it holds memory.
+  absl::Status Acquire(std::stop_token cancel) {
+    COTERIE_RETURN_IF_ERROR(options_.sampling.Validate());
+    int64_t n_prompt = GuessPromptTokens(messages_);
+    bool exact = false;
+    while (true) {
+      absl::StatusOr<Lease> lease = assistant_.cache_->Acquire(NeedFor(n_prompt), request_.deadline, cancel);
+      if (absl::IsResourceExhausted(lease.status()) && !exact && n_prompt > kLeastPromptTokens) {
+        n_prompt = kLeastPromptTokens;  // The guess may have been the problem.
+        continue;
+      }
+      COTERIE_RETURN_IF_ERROR(lease.status());
+      COTERIE_ASSIGN_OR_RETURN(prompt_, EncodeConversation(ExpertOf(*lease), messages_, template_));
+      const int64_t n_tokens = static_cast<int64_t>(prompt_.ids.size());
+      COTERIE_RETURN_IF_ERROR(CheckContext(n_tokens));
+      if (n_tokens <= n_prompt) {
+        lease_ = *std::move(lease);
+        break;
+      }
+      n_prompt = n_tokens;
+      exact = true;
+    }
+    const SessionShape shape = ShapeFor(static_cast<int64_t>(prompt_.ids.size()));
+    lease_.kv().ShrinkTo(shape.KvBytes(profile_.spec));
+    lease_.scratch().ShrinkTo(assistant_.ScratchBytes(profile_.spec, shape));
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<Generation> Write(TextSink sink, std::stop_token cancel) {
+    Session session(ExpertOf(lease_), assistant_.pool_,
+                    ShapeFor(static_cast<int64_t>(prompt_.ids.size())));
+    return coterie::Generate(session, prompt_.ids, options_, sink, std::move(cancel));
+  }
+
+  const LeaseOrigin& origin() const { return lease_.origin(); }
+
+ private:
+  static constexpr int64_t kLeastPromptTokens = 32;
+
+  static const Expert& ExpertOf(const Lease& lease) {
+    return static_cast<const Expert&>(lease.model());
+  }
+
+  SessionShape ShapeFor(int64_t n_prompt) const {
+    const int64_t n_tokens = n_prompt + std::max<int64_t>(1, options_.max_tokens);
+    SessionShape shape = SessionShape::ForTokens(std::min(context_tokens_, n_tokens));
+    shape.chunk_tokens = std::min(shape.chunk_tokens, std::max<int64_t>(1, n_prompt));
+    return shape;
+  }
+
+  Need NeedFor(int64_t n_prompt) const {
+    const SessionShape shape = ShapeFor(n_prompt);
+    return {spec_.base_id, shape.KvBytes(profile_.spec),
+            assistant_.ScratchBytes(profile_.spec, shape)};
+  }
+
+  absl::Status CheckContext(int64_t n_tokens) const {
+    if (n_tokens < context_tokens_) return absl::OkStatus();
+    return absl::OutOfRangeError(absl::StrCat(
+        "the prompt is longer than the expert's context; shorten it or choose another expert: "
+        "prompt_tokens=", n_tokens, ", context_tokens=", context_tokens_, ", expert=", spec_.name));
+  }
+
+  Assistant& assistant_;
+  const Request& request_;
+  const ExpertSpec& spec_;
+  const BaseProfile& profile_;
+  GenerationOptions options_;
+  const ChatTemplate* template_ = nullptr;  // Instead of the file's own.
+  std::vector<Message> messages_;
+  int64_t context_tokens_ = 0;
+  Encoding prompt_;
+  Lease lease_;
+};
+
+absl::StatusOr<Reply> Assistant::Generate(const Request& request, TextSink sink,
+                                          std::stop_token cancel) {
+  const absl::Time start = absl::Now();
+  if (request.messages.empty()) {
+    return absl::InvalidArgumentError("there is no message to answer");
+  }
+  if (request.max_tokens < 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("max_tokens is negative: max_tokens=", request.max_tokens));
+  }
+  Reply reply;
+  COTERIE_ASSIGN_OR_RETURN(reply.route, RouteRequest(request));
+  reply.expert = reply.route.expert;
+  COTERIE_ASSIGN_OR_RETURN(const ExpertSpec* spec, catalog_.Find(reply.expert));
+  COTERIE_ASSIGN_OR_RETURN(const BaseProfile profile, source_->Profile(spec->base_id));
+  Answer answer(*this, request, *spec, profile);
+  COTERIE_RETURN_IF_ERROR(answer.Acquire(cancel));
+  const absl::Duration until_prefill = absl::Now() - start;
+  COTERIE_ASSIGN_OR_RETURN(reply.generation, answer.Write(sink, cancel));
+  const LeaseOrigin& origin = answer.origin();
+  reply.id = absl::StrCat(absl::Hex(absl::ToUnixNanos(opened_)), "-", next_reply_.fetch_add(1));
+  reply.residence = ResidenceOf(origin.how);
+  reply.bytes_loaded = origin.loaded_bytes;
+  reply.load_time = origin.load_time;
+  reply.queue_time = std::max(absl::ZeroDuration(), origin.wait_time - origin.load_time);
+  reply.first_token_time = until_prefill + reply.generation.first_token_time;
+  Remember(request.conversation, reply.route.choice);
+  return reply;
+}
+
+}  // namespace coterie

@@ -1,0 +1,49 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "core/formats/chat_template.h"
+#include "experts/sampler.h"
+
+namespace coterie {
+
+// What a request says about sampling; the rest is the expert's own default.
+struct SamplingOverrides {
+  std::optional<float> temperature;
+  std::optional<int> top_k;
+  std::optional<float> top_p;
+  std::optional<float> min_p;
+  std::optional<float> repetition_penalty;
+  std::optional<uint64_t> seed;
+  int n_logprobs = -1;
+
+  SamplingOptions Over(SamplingOptions base) const {
+    base.temperature = temperature.value_or(base.temperature);
+    base.top_k = top_k.value_or(base.top_k);
+    base.top_p = top_p.value_or(base.top_p);
+    base.min_p = min_p.value_or(base.min_p);
+    base.repetition_penalty = repetition_penalty.value_or(base.repetition_penalty);
+    if (seed.has_value()) base.seed = seed;
+    base.n_logprobs = n_logprobs;
+    return base;
+  }
+};
+
+// One prompt to answer.
+struct Request {
+  std::vector<Message> messages;
+  SamplingOverrides sampling;
+  int64_t max_tokens = 256;
+  std::vector<std::string> stop;  // Strings that end the answer; they are not part of it.
+  std::string expert;             // Empty: the router chooses.
+  // Requests with one name are one conversation: the router stays with an expert as long as the
+  // topic does. Empty: a conversation of its own.
+  std::string conversation;
+  absl::Time deadline = absl::InfiniteFuture();  // For getting memory, not for answering.
+};
+
+}  // namespace coterie
