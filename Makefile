@@ -1,7 +1,7 @@
 # The commands of this project. Each installs what it needs; see .ci/setup.
 #   make demo          builds, fetches two small models and answers eight prompts
 #   make test          builds and runs every test
-#   make bench         measures; writes nothing outside build/
+#   make bench         measures; PEER=PYTHON sets llama.cpp beside it
 #   make build         the release build of libraries, tests and tools
 #   make install       the Python package and the coterie command into .venv
 .PHONY: demo test bench build install setup models format check clean
@@ -43,7 +43,7 @@ test: build models
 	  -m "not peer$(if $(filter none,$(MODELS)), and not model)"
 
 bench: build models
-	@.venv/bin/python bench/run.py
+	@.venv/bin/python bench/run.py $(if $(PEER),--peer $(PEER))
 
 check: setup
 	@.ci/checks

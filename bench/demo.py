@@ -30,7 +30,10 @@ PROMPTS = [
 HARDER = [
     ("maths", "A train travels 60 km in 45 minutes. What is its speed in km per hour?"),
     ("maths", "Solve for x: 3x + 7 = 25. Show the steps."),
-    ("longer code", "Write a Python class for a stack with push, pop and peek, with docstrings and a short test."),
+    (
+        "longer code",
+        "Write a Python class for a stack with push, pop and peek, with docstrings and a short test.",
+    ),
 ]
 
 MODELS = ["smollm2-135m", "qwen2.5-coder-0.5b"]
@@ -49,7 +52,7 @@ def pull(models: list[str]) -> float:
 
 def answer(console: Console, assistant: coterie.Assistant, topic: str, prompt: str) -> None:
     console.print(f"\n[bold cyan]> {prompt}[/]  [dim]({topic})[/]")
-    reply = assistant.generate(prompt, max_tokens=160, temperature=0.0)
+    reply = assistant.generate(prompt, max_tokens=200, temperature=0.0)
     timings = reply.timings
     how = {"hit": "resident", "join": "joined a load", "load": "loaded"}[timings.how]
     console.print(
@@ -81,7 +84,9 @@ def summary(console: Console, assistant: coterie.Assistant) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--all", action="store_true", help="add the 1.5 B expert and harder prompts")
+    parser.add_argument(
+        "--all", action="store_true", help="add the 1.5 B expert and harder prompts"
+    )
     arguments = parser.parse_args()
     console = Console()
     start = time.monotonic()
