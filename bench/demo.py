@@ -11,15 +11,14 @@ import subprocess
 import sys
 import time
 
+import coterie
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.table import Table
 
-import coterie
-
 PROMPTS = [
     ("small talk", "Hi there! How are you doing today?"),
-    ("rewrite", "Rewrite this politely: send me the report now, you are late."),
+    ("rewrite", "Fix the grammar: she dont like apples."),
     ("Python", "Write a Python function that returns the n-th Fibonacci number."),
     ("JavaScript", "Write a JavaScript function that removes duplicates from an array."),
     ("SQL", "Write a SQL query that counts the orders of each customer."),
@@ -32,7 +31,7 @@ HARDER = [
     ("maths", "Solve for x: 3x + 7 = 25. Show the steps."),
     (
         "longer code",
-        "Write a Python class for a stack with push, pop and peek, with docstrings and a short test.",
+        "Write a Python class for a stack with push, pop and peek, and a short test.",
     ),
 ]
 

@@ -10,11 +10,12 @@
 #include <vector>
 
 #include "absl/time/clock.h"
+#include "nlohmann/json.hpp"
+
 #include "bench/machine_limits.h"
 #include "core/threads/worker_pool.h"
 #include "experts/expert.h"
 #include "experts/session.h"
-#include "nlohmann/json.hpp"
 
 namespace coterie {
 namespace {

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "absl/strings/str_cat.h"
+
 #include "core/base/status_macros.h"
 
 namespace coterie {
@@ -98,9 +99,9 @@ absl::StatusOr<ArchSpec> ArchSpec::FromGguf(const GgufFile& file) {
   } else if (architecture == "qwen2") {
     spec.rope = RopeKind::kHalves;
   } else {
-    return absl::UnimplementedError(
-        absl::StrCat("architecture is not supported (llama and qwen2 are): architecture=",
-                     architecture, ", file=", file.path()));
+    return absl::UnimplementedError(absl::StrCat(
+        "architecture is not supported (llama and qwen2 are): architecture=", architecture,
+        ", file=", file.path()));
   }
   const KeyReader keys(file, architecture);
   if (keys.Has("expert_count")) {
@@ -117,14 +118,14 @@ absl::StatusOr<ArchSpec> ArchSpec::FromGguf(const GgufFile& file) {
   COTERIE_RETURN_IF_ERROR(keys.Extent("attention.head_count", kMaxExtent, spec.n_heads));
   COTERIE_RETURN_IF_ERROR(
       keys.ExtentOr("attention.head_count_kv", kMaxExtent, spec.n_heads, spec.n_kv_heads));
-  COTERIE_RETURN_IF_ERROR(keys.ExtentOr("attention.key_length", 4096, spec.d_model / spec.n_heads,
-                                        spec.head_dim));
+  COTERIE_RETURN_IF_ERROR(
+      keys.ExtentOr("attention.key_length", 4096, spec.d_model / spec.n_heads, spec.head_dim));
   int64_t value_dim = 0;
   COTERIE_RETURN_IF_ERROR(keys.ExtentOr("attention.value_length", 4096, spec.head_dim, value_dim));
   if (value_dim != spec.head_dim || spec.head_dim < 1) {
-    return absl::UnimplementedError(
-        absl::StrCat("keys and values of different sizes are not supported: key_length=",
-                     spec.head_dim, ", value_length=", value_dim, ", file=", file.path()));
+    return absl::UnimplementedError(absl::StrCat(
+        "keys and values of different sizes are not supported: key_length=", spec.head_dim,
+        ", value_length=", value_dim, ", file=", file.path()));
   }
   COTERIE_RETURN_IF_ERROR(keys.Extent("context_length", kMaxContextTokens, spec.context_tokens));
   COTERIE_RETURN_IF_ERROR(

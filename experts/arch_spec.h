@@ -4,6 +4,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+
 #include "core/formats/gguf_file.h"
 
 namespace coterie {
@@ -26,7 +27,7 @@ struct ArchSpec {
   int64_t context_tokens = 0;  // The longest sequence the model was trained for.
   float norm_epsilon = 0;
   RopeKind rope = RopeKind::kHalves;
-  int64_t rope_dims = 0;         // Leading values of a head that are rotated; even.
+  int64_t rope_dims = 0;  // Leading values of a head that are rotated; even.
   float rope_base = 10000;
   float rope_position_scale = 1;  // Positions are multiplied by this (linear scaling: 1 / factor).
 

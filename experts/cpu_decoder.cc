@@ -47,8 +47,8 @@ QuantizedActivations RowOf(const QuantizedActivations& all, int64_t row) {
 
 }  // namespace
 
-int64_t CpuDecoder::Place(const ArchSpec& spec, int64_t n_rows, int64_t n_logit_rows,
-                          int n_workers, uint8_t* base, Layout& at) {
+int64_t CpuDecoder::Place(const ArchSpec& spec, int64_t n_rows, int64_t n_logit_rows, int n_workers,
+                          uint8_t* base, Layout& at) {
   Areas areas(base);
   const int64_t widest = std::max({spec.d_model, spec.d_q(), spec.d_ff});
   at.x = areas.Take<float>(n_rows * spec.d_model);
@@ -119,11 +119,12 @@ void CpuDecoder::ComputeRotations(const float* rope_factors) {
   for (size_t s = 0; s < slices_.size(); ++s) {
     const int64_t first_position = slices_[s].kv->n_tokens();
     for (size_t t = 0; t < slices_[s].tokens.size(); ++t) {
-      const double position = static_cast<double>(first_position + static_cast<int64_t>(t)) *
-                              spec_.rope_position_scale;
+      const double position =
+          static_cast<double>(first_position + static_cast<int64_t>(t)) * spec_.rope_position_scale;
       const int64_t row = first_row_[s] + static_cast<int64_t>(t);
       for (int64_t i = 0; i < n_pairs; ++i) {
-        const double exponent = -2.0 * static_cast<double>(i) / static_cast<double>(spec_.rope_dims);
+        const double exponent =
+            -2.0 * static_cast<double>(i) / static_cast<double>(spec_.rope_dims);
         double angle = position * std::pow(static_cast<double>(spec_.rope_base), exponent);
         if (rope_factors != nullptr) angle /= rope_factors[i];
         at_.cos[row * n_pairs + i] = static_cast<float>(std::cos(angle));

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/types/span.h"
+
 #include "core/kernels/kernels.h"
 #include "core/memory/aligned_buffer.h"
 #include "core/threads/worker_pool.h"
@@ -60,8 +61,9 @@ class DecoderScratch {
 // RunDecoder in order. The caller has checked token ids, KV room and scratch size.
 class CpuDecoder {
  public:
-  CpuDecoder(const ArchSpec& spec, const float* rope_factors, absl::Span<const SequenceSlice> slices,
-             Activations activations, WorkerPool& pool, DecoderScratch& scratch);
+  CpuDecoder(const ArchSpec& spec, const float* rope_factors,
+             absl::Span<const SequenceSlice> slices, Activations activations, WorkerPool& pool,
+             DecoderScratch& scratch);
 
   void Embed(const MatrixView& embedding);
   void NormQkvRopeAppend(int64_t layer, const LayerWeights& w);

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+
 #include "core/formats/gguf_file.h"
 #include "core/kernels/tensor_type.h"
 #include "experts/arch_spec.h"
@@ -29,11 +30,11 @@ struct LayerWeights {
 
 // Views of every tensor of a decoder inside its mapped file; valid as long as the file.
 struct DecoderWeights {
-  MatrixView embedding;                  // [n_vocab, d_model]
+  MatrixView embedding;  // [n_vocab, d_model]
   std::vector<LayerWeights> layers;
-  const float* output_norm = nullptr;    // [d_model]
-  LinearWeights head;                    // [n_vocab, d_model]; the embedding again where tied
-  const float* rope_factors = nullptr;   // [rope_dims / 2] divisors of the angles, or null
+  const float* output_norm = nullptr;   // [d_model]
+  LinearWeights head;                   // [n_vocab, d_model]; the embedding again where tied
+  const float* rope_factors = nullptr;  // [rope_dims / 2] divisors of the angles, or null
 
   // Finds every tensor and checks its shape against the description; names the tensor and both
   // shapes otherwise.

@@ -1,6 +1,7 @@
 #include "experts/expert.h"
 
 #include "absl/strings/str_cat.h"
+
 #include "core/base/status_macros.h"
 #include "experts/decoder.h"
 
@@ -40,9 +41,9 @@ absl::Status Expert::Forward(absl::Span<const SequenceSlice> slices, Activations
       }
     }
     if (n_tokens > slice.kv->capacity_tokens() - slice.kv->n_tokens()) {
-      return absl::ResourceExhaustedError(absl::StrCat(
-          "the KV cache is full: n_tokens=", slice.kv->n_tokens(), ", more=", n_tokens,
-          ", capacity=", slice.kv->capacity_tokens()));
+      return absl::ResourceExhaustedError(
+          absl::StrCat("the KV cache is full: n_tokens=", slice.kv->n_tokens(), ", more=", n_tokens,
+                       ", capacity=", slice.kv->capacity_tokens()));
     }
     n_rows += n_tokens;
     if (slice.logits == LogitRows::kAll) n_logit_rows += n_tokens;

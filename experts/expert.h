@@ -7,6 +7,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+
 #include "core/formats/chat_template.h"
 #include "core/formats/gguf_file.h"
 #include "core/formats/tokenizer.h"

@@ -11,6 +11,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
+
 #include "core/formats/chat_template.h"
 #include "core/formats/tokenizer.h"
 #include "experts/sampler.h"
@@ -42,7 +43,7 @@ struct Generation {
   std::string text;
   FinishReason finish_reason = FinishReason::kStop;
   int64_t n_prompt_tokens = 0;
-  int64_t n_tokens = 0;  // Sampled, the closing token included.
+  int64_t n_tokens = 0;                 // Sampled, the closing token included.
   std::vector<TokenLogprobs> logprobs;  // Only if asked for.
   absl::Duration prefill_time;
   absl::Duration first_token_time;  // From the start of the prefill to the first sampled token.
@@ -55,12 +56,13 @@ struct Generation {
 // Receives the answer piece by piece, only whole UTF-8 characters. Returning false cancels.
 using TextSink = absl::FunctionRef<bool(absl::string_view piece)>;
 
-// A conversation as tokens: through the expert's chat template, which writes the special tokens, or,
-// for a base model without one, the messages' text joined by line ends. Text of messages never
+// A conversation as tokens: through the expert's chat template, which writes the special tokens,
+// or, for a base model without one, the messages' text joined by line ends. Text of messages never
 // becomes a special token. kInvalidArgument for text that is not UTF-8, for no messages, and for a
 // conversation that the template refuses.
 // `instead` replaces the expert's own template if not null.
-absl::StatusOr<Encoding> EncodeConversation(const Expert& expert, absl::Span<const Message> messages,
+absl::StatusOr<Encoding> EncodeConversation(const Expert& expert,
+                                            absl::Span<const Message> messages,
                                             const ChatTemplate* instead = nullptr);
 
 // Appends the prompt to the session and writes an answer. A cancel is a result, not an error: the

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+
 #include "core/threads/mutex.h"
 #include "experts/arch_spec.h"
 #include "experts/base_source.h"

@@ -1,6 +1,7 @@
 #include "experts/kv_cache.h"
 
 #include "absl/strings/str_cat.h"
+
 #include "core/base/check.h"
 
 namespace coterie {

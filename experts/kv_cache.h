@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "absl/status/status.h"
+
 #include "core/memory/aligned_buffer.h"
 #include "experts/arch_spec.h"
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+
 #include "core/base/check.h"
 
 namespace coterie {
@@ -34,18 +35,16 @@ absl::Status Session::Prefill(absl::Span<const TokenId> tokens, std::stop_token 
   if (poisoned_) return PoisonedError();
   if (tokens.empty()) return absl::InvalidArgumentError("there are no tokens to append");
   if (static_cast<int64_t>(tokens.size()) > capacity_tokens() - n_tokens()) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("the conversation is longer than its capacity: tokens=",
-                     n_tokens() + static_cast<int64_t>(tokens.size()),
-                     ", capacity_tokens=", capacity_tokens()));
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "the conversation is longer than its capacity: tokens=",
+        n_tokens() + static_cast<int64_t>(tokens.size()), ", capacity_tokens=", capacity_tokens()));
   }
   logits_ = {};
   while (!tokens.empty()) {
     if (cancel.stop_requested()) return absl::CancelledError("cancelled while reading the prompt");
     const size_t n = std::min(tokens.size(), static_cast<size_t>(scratch_.max_tokens()));
     const bool is_last = n == tokens.size();
-    const SequenceSlice slice{&kv_, tokens.first(n),
-                              is_last ? LogitRows::kLast : LogitRows::kNone};
+    const SequenceSlice slice{&kv_, tokens.first(n), is_last ? LogitRows::kLast : LogitRows::kNone};
     const absl::Status status = expert_.Forward({&slice, 1}, activations_, pool_, scratch_);
     if (absl::IsInvalidArgument(status)) return status;
     if (!status.ok()) return Poison(status);

@@ -5,6 +5,7 @@
 
 #include "absl/status/status.h"
 #include "absl/types/span.h"
+
 #include "core/threads/worker_pool.h"
 #include "experts/cpu_decoder.h"
 #include "experts/expert.h"

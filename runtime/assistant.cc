@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+
 #include "core/base/byte_size.h"
 #include "core/base/status_macros.h"
 #include "runtime/default_router.h"
@@ -72,7 +73,8 @@ absl::Status Assistant::OpenCatalog() {
   if (usable.empty()) {
     return absl::NotFoundError(absl::StrCat(
         "there is no expert to answer; fetch one with `coterie pull smollm2-135m` or add a file "
-        "with `coterie add FILE.gguf`: store=", configuration_.home,
+        "with `coterie add FILE.gguf`: store=",
+        configuration_.home,
         problems_.empty() ? "" : "; left out: ", absl::StrJoin(problems_, "; ")));
   }
   COTERIE_ASSIGN_OR_RETURN(catalog_, ExpertCatalog::FromSpecs(std::move(usable)));
@@ -110,8 +112,8 @@ absl::Status Assistant::CheckBudget() const {
   const BudgetSnapshot snapshot = budget_.Snapshot();
   return absl::ResourceExhaustedError(absl::StrCat(
       "the memory budget holds none of the experts: the smallest, ", smallest->name, ", needs ",
-      FormatBytes(smallest->bytes), " beside the router's ",
-      FormatBytes(router_bytes_.bytes()), ", the budget is ", FormatBytes(snapshot.limit_bytes)));
+      FormatBytes(smallest->bytes), " beside the router's ", FormatBytes(router_bytes_.bytes()),
+      ", the budget is ", FormatBytes(snapshot.limit_bytes)));
 }
 
 ExpertTable Assistant::BuildExpertTable() const {
@@ -174,9 +176,9 @@ absl::StatusOr<Route> Assistant::RouteText(absl::string_view text,
     route.domains.abstained =
         route.domains.ranked.front().probability < *configuration_.abstain_below;
   }
-  COTERIE_ASSIGN_OR_RETURN(route.choice, Dispatch(route.domains, BuildExpertTable(),
-                                                  ResidentExperts(), state,
-                                                  configuration_.dispatch));
+  COTERIE_ASSIGN_OR_RETURN(route.choice,
+                           Dispatch(route.domains, BuildExpertTable(), ResidentExperts(), state,
+                                    configuration_.dispatch));
   route.expert = route.choice.expert;
   route.reason = route.choice.reason;
   return route;
@@ -261,7 +263,8 @@ void Assistant::OnCacheEvent(const CacheEvent& event) {
   switch (event.kind) {
     case CacheEvent::Kind::kLoading:
       told.kind = "loading";
-      told.text = absl::StrCat("loading ", expert, ": ", FormatBytes(event.done_bytes), " of ", size);
+      told.text =
+          absl::StrCat("loading ", expert, ": ", FormatBytes(event.done_bytes), " of ", size);
       told.done_bytes = event.done_bytes;
       break;
     case CacheEvent::Kind::kLoaded:

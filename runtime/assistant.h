@@ -15,6 +15,7 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
+
 #include "core/memory/memory_budget.h"
 #include "core/threads/mutex.h"
 #include "core/threads/worker_pool.h"
@@ -77,12 +78,13 @@ struct Event {
 };
 
 // The whole of coterie behind one object: routes a prompt to an expert, which is loaded inside the
-// memory budget, and answers. Thread-safe: answers on different threads run at once as far as memory
-// allows.
+// memory budget, and answers. Thread-safe: answers on different threads run at once as far as
+// memory allows.
 class Assistant {
  public:
   // Reads the model store, loads the router and opens no expert. kNotFound if there is no expert,
-  // kResourceExhausted if the budget holds none of them, with the numbers; errors in files name them.
+  // kResourceExhausted if the budget holds none of them, with the numbers; errors in files name
+  // them.
   static absl::StatusOr<std::unique_ptr<Assistant>> Open(Configuration configuration);
 
   ~Assistant();

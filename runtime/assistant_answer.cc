@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+
 #include "core/base/status_macros.h"
 #include "experts/session.h"
 #include "runtime/assistant.h"
@@ -26,9 +27,12 @@ int64_t GuessPromptTokens(absl::Span<const Message> messages) {
 
 Residence ResidenceOf(LeaseOrigin::How how) {
   switch (how) {
-    case LeaseOrigin::How::kHit: return Residence::kHit;
-    case LeaseOrigin::How::kJoined: return Residence::kJoined;
-    case LeaseOrigin::How::kLoaded: return Residence::kLoaded;
+    case LeaseOrigin::How::kHit:
+      return Residence::kHit;
+    case LeaseOrigin::How::kJoined:
+      return Residence::kJoined;
+    case LeaseOrigin::How::kLoaded:
+      return Residence::kLoaded;
   }
   return Residence::kHit;
 }
@@ -37,9 +41,12 @@ Residence ResidenceOf(LeaseOrigin::How how) {
 
 absl::string_view ResidenceName(Residence residence) {
   switch (residence) {
-    case Residence::kHit: return "hit";
-    case Residence::kJoined: return "join";
-    case Residence::kLoaded: return "load";
+    case Residence::kHit:
+      return "hit";
+    case Residence::kJoined:
+      return "join";
+    case Residence::kLoaded:
+      return "load";
   }
   return "unknown";
 }
@@ -61,7 +68,8 @@ class Assistant::Answer {
     }
     messages_.insert(messages_.end(), request.messages.begin(), request.messages.end());
     context_tokens_ = profile.spec.context_tokens;
-    if (spec.context_tokens > 0) context_tokens_ = std::min<int64_t>(context_tokens_, spec.context_tokens);
+    if (spec.context_tokens > 0)
+      context_tokens_ = std::min<int64_t>(context_tokens_, spec.context_tokens);
   }
 
   // Acquires memory for the prompt as it really is: a first lease is sized by a guess, and if the
@@ -72,7 +80,8 @@ class Assistant::Answer {
     int64_t n_prompt = GuessPromptTokens(messages_);
     bool exact = false;
     while (true) {
-      absl::StatusOr<Lease> lease = assistant_.cache_->Acquire(NeedFor(n_prompt), request_.deadline, cancel);
+      absl::StatusOr<Lease> lease =
+          assistant_.cache_->Acquire(NeedFor(n_prompt), request_.deadline, cancel);
       if (absl::IsResourceExhausted(lease.status()) && !exact && n_prompt > kLeastPromptTokens) {
         n_prompt = kLeastPromptTokens;  // The guess may have been the problem.
         continue;
@@ -126,7 +135,8 @@ class Assistant::Answer {
     if (n_tokens < context_tokens_) return absl::OkStatus();
     return absl::OutOfRangeError(absl::StrCat(
         "the prompt is longer than the expert's context; shorten it or choose another expert: "
-        "prompt_tokens=", n_tokens, ", context_tokens=", context_tokens_, ", expert=", spec_.name));
+        "prompt_tokens=",
+        n_tokens, ", context_tokens=", context_tokens_, ", expert=", spec_.name));
   }
 
   Assistant& assistant_;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+
 #include "core/formats/chat_template.h"
 #include "experts/sampler.h"
 

@@ -10,8 +10,8 @@ namespace coterie {
 
 // Aborts when an invariant of the program itself is broken; `invariant` says in words what should
 // have held. Never for input, files or resources: those return absl::Status.
-#define COTERIE_CHECK(condition, invariant)                                    \
-  do {                                                                         \
-    if (!(condition)) [[unlikely]]                                             \
-      ::coterie::CheckFailed(__FILE__, __LINE__, #condition, invariant);       \
+#define COTERIE_CHECK(condition, invariant)                              \
+  do {                                                                   \
+    if (!(condition)) [[unlikely]]                                       \
+      ::coterie::CheckFailed(__FILE__, __LINE__, #condition, invariant); \
   } while (false)

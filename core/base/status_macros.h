@@ -9,10 +9,10 @@
 
 // Evaluates an expression of type absl::Status and returns it from the enclosing function if it is
 // not OK.
-#define COTERIE_RETURN_IF_ERROR(expression)                        \
-  do {                                                             \
-    ::absl::Status coterie_status_ = (expression);                 \
-    if (!coterie_status_.ok()) return coterie_status_;             \
+#define COTERIE_RETURN_IF_ERROR(expression)            \
+  do {                                                 \
+    ::absl::Status coterie_status_ = (expression);     \
+    if (!coterie_status_.ok()) return coterie_status_; \
   } while (false)
 
 // Evaluates an expression of type absl::StatusOr<T>; on success moves the value into `lhs` (which

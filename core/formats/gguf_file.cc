@@ -8,6 +8,7 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+
 #include "core/base/status_macros.h"
 
 namespace coterie {
@@ -30,24 +31,29 @@ enum ValueType : uint32_t {
   kFloat64 = 12,
 };
 
-constexpr absl::string_view kValueTypeNames[] = {"u8",     "i8",    "u16", "i16", "u32", "i32", "f32",
-                                                 "bool", "string", "array", "u64", "i64", "f64"};
+constexpr absl::string_view kValueTypeNames[] = {
+    "u8", "i8", "u16", "i16", "u32", "i32", "f32", "bool", "string", "array", "u64", "i64", "f64"};
 
 // Bytes of a value of fixed size, 0 for strings, arrays and unknown types.
 int FixedSize(uint32_t type) {
   switch (type) {
     case kUint8:
     case kInt8:
-    case kBool: return 1;
+    case kBool:
+      return 1;
     case kUint16:
-    case kInt16: return 2;
+    case kInt16:
+      return 2;
     case kUint32:
     case kInt32:
-    case kFloat32: return 4;
+    case kFloat32:
+      return 4;
     case kUint64:
     case kInt64:
-    case kFloat64: return 8;
-    default: return 0;
+    case kFloat64:
+      return 8;
+    default:
+      return 0;
   }
 }
 
@@ -65,20 +71,35 @@ bool IsInteger(uint32_t type) {
 // Reads an integer of any width; false if a u64 does not fit int64.
 bool ReadInteger(uint32_t type, const uint8_t* bytes, int64_t& value) {
   switch (type) {
-    case kUint8: value = LoadAs<uint8_t>(bytes); return true;
-    case kInt8: value = LoadAs<int8_t>(bytes); return true;
-    case kUint16: value = LoadAs<uint16_t>(bytes); return true;
-    case kInt16: value = LoadAs<int16_t>(bytes); return true;
-    case kUint32: value = LoadAs<uint32_t>(bytes); return true;
-    case kInt32: value = LoadAs<int32_t>(bytes); return true;
-    case kInt64: value = LoadAs<int64_t>(bytes); return true;
+    case kUint8:
+      value = LoadAs<uint8_t>(bytes);
+      return true;
+    case kInt8:
+      value = LoadAs<int8_t>(bytes);
+      return true;
+    case kUint16:
+      value = LoadAs<uint16_t>(bytes);
+      return true;
+    case kInt16:
+      value = LoadAs<int16_t>(bytes);
+      return true;
+    case kUint32:
+      value = LoadAs<uint32_t>(bytes);
+      return true;
+    case kInt32:
+      value = LoadAs<int32_t>(bytes);
+      return true;
+    case kInt64:
+      value = LoadAs<int64_t>(bytes);
+      return true;
     case kUint64: {
       const uint64_t wide = LoadAs<uint64_t>(bytes);
       if (wide > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) return false;
       value = static_cast<int64_t>(wide);
       return true;
     }
-    default: return false;
+    default:
+      return false;
   }
 }
 
@@ -137,9 +158,9 @@ class GgufParser {
 
   absl::Status ParseHeader() {
     if (bytes_.size() < 4 || std::memcmp(bytes_.data(), "GGUF", 4) != 0) {
-      return absl::DataLossError(absl::StrCat(
-          "not a GGUF file (it does not begin with \"GGUF\"): file=", file_.path_,
-          ", size=", bytes_.size()));
+      return absl::DataLossError(
+          absl::StrCat("not a GGUF file (it does not begin with \"GGUF\"): file=", file_.path_,
+                       ", size=", bytes_.size()));
     }
     position_ = 4;
     uint32_t version = 0;
@@ -149,8 +170,9 @@ class GgufParser {
           absl::StrCat("big-endian GGUF files are not supported: file=", file_.path_));
     }
     if (version < 2 || version > 3) {
-      return absl::UnimplementedError(absl::StrCat(
-          "GGUF version is not supported (2 and 3 are): file=", file_.path_, ", version=", version));
+      return absl::UnimplementedError(
+          absl::StrCat("GGUF version is not supported (2 and 3 are): file=", file_.path_,
+                       ", version=", version));
     }
     COTERIE_RETURN_IF_ERROR(Read(n_tensors_, "the header"));
     COTERIE_RETURN_IF_ERROR(Read(n_values_, "the header"));
@@ -185,7 +207,8 @@ class GgufParser {
 
   absl::Status SkipPayload(const GgufFile::Value& value, absl::string_view key) {
     if (value.type == kString) {
-      if (value.count > remaining() / 8) return Bad(absl::StrCat("an array is too long: key=", key));
+      if (value.count > remaining() / 8)
+        return Bad(absl::StrCat("an array is too long: key=", key));
       absl::string_view ignored;
       for (uint64_t i = 0; i < value.count; ++i) {
         COTERIE_RETURN_IF_ERROR(ReadString(ignored, key));
@@ -194,8 +217,8 @@ class GgufParser {
     }
     const uint64_t size = FixedSize(value.type);
     if (size == 0) {
-      return Bad(absl::StrCat("a value has an unknown or nested type: key=", key,
-                              ", type=", value.type));
+      return Bad(
+          absl::StrCat("a value has an unknown or nested type: key=", key, ", type=", value.type));
     }
     if (value.count > remaining() / size) {
       return Bad(absl::StrCat("a value reaches past the end: key=", key));
@@ -244,9 +267,9 @@ class GgufParser {
     COTERIE_RETURN_IF_ERROR(Read(offset, "a tensor's offset"));
     const std::optional<TensorType> type = TensorTypeFromGgmlId(ggml_type);
     if (!type.has_value()) {
-      return absl::UnimplementedError(absl::StrCat(
-          "tensor type is not supported: type=", GgmlTypeName(ggml_type), " (", ggml_type,
-          "), tensor=", name, ", file=", file_.path_));
+      return absl::UnimplementedError(
+          absl::StrCat("tensor type is not supported: type=", GgmlTypeName(ggml_type), " (",
+                       ggml_type, "), tensor=", name, ", file=", file_.path_));
     }
     tensor.type = *type;
     offsets_.push_back(offset);
@@ -291,8 +314,9 @@ class GgufParser {
                                 ", offset=", offsets_[i], ", expected=", expected_offset));
       }
       if (expected_offset > data.size() || size > data.size() - expected_offset) {
-        return Bad(absl::StrCat("the file ends inside a tensor (is the download complete?): tensor=",
-                                tensor.name, ", bytes=", size));
+        return Bad(absl::StrCat(
+            "the file ends inside a tensor (is the download complete?): tensor=", tensor.name,
+            ", bytes=", size));
       }
       tensor.bytes = data.subspan(expected_offset, size);
       file_.tensor_bytes_ += static_cast<int64_t>(size);
@@ -444,8 +468,8 @@ std::string GgufFile::Describe(absl::string_view key) const {
   const absl::string_view type = kValueTypeNames[value.type];
   if (value.is_array) return absl::StrCat(type, "[", value.count, "]");
   if (value.type == kString) {
-    return absl::StrCat("string \"",
-                        absl::Utf8SafeCHexEscape(AsString(value.bytes.data()).substr(0, 200)), "\"");
+    return absl::StrCat(
+        "string \"", absl::Utf8SafeCHexEscape(AsString(value.bytes.data()).substr(0, 200)), "\"");
   }
   if (value.type == kBool) return value.bytes[0] != 0 ? "bool true" : "bool false";
   if (value.type == kFloat32) return absl::StrCat(type, " ", LoadAs<float>(value.bytes.data()));

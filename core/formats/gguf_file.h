@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+
 #include "core/formats/mapped_file.h"
 #include "core/kernels/tensor_type.h"
 
@@ -82,9 +83,9 @@ class GgufFile {
   friend class GgufParser;
 
   struct Value {
-    uint32_t type = 0;          // GGUF value type; for arrays the element type.
+    uint32_t type = 0;  // GGUF value type; for arrays the element type.
     bool is_array = false;
-    uint64_t count = 1;         // Elements of an array.
+    uint64_t count = 1;               // Elements of an array.
     absl::Span<const uint8_t> bytes;  // Encoded payload, bounds checked.
   };
 

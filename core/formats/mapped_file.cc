@@ -1,8 +1,6 @@
 #include "core/formats/mapped_file.h"
 
 #include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -11,11 +9,15 @@
 
 #include "absl/strings/str_cat.h"
 
+#include <sys/mman.h>
+#include <sys/stat.h>
+
 namespace coterie {
 namespace {
 
 absl::Status OpenError(absl::string_view path, int error) {
-  const std::string message = absl::StrCat("cannot open file: path=", path, ": ", std::strerror(error));
+  const std::string message =
+      absl::StrCat("cannot open file: path=", path, ": ", std::strerror(error));
   if (error == ENOENT || error == ENOTDIR) return absl::NotFoundError(message);
   if (error == EACCES || error == EPERM) return absl::PermissionDeniedError(message);
   return absl::InternalError(message);

@@ -1,8 +1,8 @@
 #include "core/memory/aligned_buffer.h"
 
-#include <sys/mman.h>
-
 #include "core/base/check.h"
+
+#include <sys/mman.h>
 
 namespace coterie {
 

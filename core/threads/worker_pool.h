@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/functional/function_ref.h"
+
 #include "core/threads/mutex.h"
 
 namespace coterie {

@@ -1,16 +1,18 @@
 // coterie.Assistant, its replies, routes and streams.
 
+#include "runtime/assistant.h"
+
 #include <memory>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "core/base/byte_size.h"
 #include "pybind11/stl.h"
+
+#include "core/base/byte_size.h"
 #include "python/bindings/bindings.h"
 #include "python/bindings/reply_stream.h"
-#include "runtime/assistant.h"
 
 namespace py = pybind11;
 

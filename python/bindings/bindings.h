@@ -8,8 +8,9 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "core/formats/chat_template.h"
 #include "pybind11/pybind11.h"
+
+#include "core/formats/chat_template.h"
 
 namespace coterie {
 

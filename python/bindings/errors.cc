@@ -2,6 +2,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+
 #include "python/bindings/bindings.h"
 
 namespace py = pybind11;
@@ -18,14 +19,18 @@ std::string CodeName(absl::StatusCode code) {
 
 py::object BuiltinFor(absl::StatusCode code) {
   switch (code) {
-    case absl::StatusCode::kInvalidArgument: return py::reinterpret_borrow<py::object>(PyExc_ValueError);
-    case absl::StatusCode::kNotFound: return py::reinterpret_borrow<py::object>(PyExc_KeyError);
+    case absl::StatusCode::kInvalidArgument:
+      return py::reinterpret_borrow<py::object>(PyExc_ValueError);
+    case absl::StatusCode::kNotFound:
+      return py::reinterpret_borrow<py::object>(PyExc_KeyError);
     case absl::StatusCode::kResourceExhausted:
       return py::reinterpret_borrow<py::object>(PyExc_MemoryError);
     case absl::StatusCode::kDeadlineExceeded:
       return py::reinterpret_borrow<py::object>(PyExc_TimeoutError);
-    case absl::StatusCode::kDataLoss: return py::reinterpret_borrow<py::object>(PyExc_OSError);
-    default: return py::none();
+    case absl::StatusCode::kDataLoss:
+      return py::reinterpret_borrow<py::object>(PyExc_OSError);
+    default:
+      return py::none();
   }
 }
 

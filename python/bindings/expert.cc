@@ -1,5 +1,7 @@
 // coterie.Expert: one model file opened outside any cache, for scripts, tests and parity.
 
+#include "experts/expert.h"
+
 #include <algorithm>
 #include <cstring>
 #include <map>
@@ -8,12 +10,12 @@
 #include <string>
 #include <vector>
 
-#include "core/threads/worker_pool.h"
-#include "experts/expert.h"
-#include "experts/generation.h"
-#include "experts/session.h"
 #include "pybind11/numpy.h"
 #include "pybind11/stl.h"
+
+#include "core/threads/worker_pool.h"
+#include "experts/generation.h"
+#include "experts/session.h"
 #include "python/bindings/bindings.h"
 
 namespace py = pybind11;
@@ -150,12 +152,12 @@ class PythonExpert {
     absl::StatusOr<Encoding> prompt = EncodeConversation(*expert_, messages);
     if (!prompt.ok()) return prompt.status();
     const int64_t n_prompt = static_cast<int64_t>(prompt->ids.size());
-    const int64_t n_tokens =
-        std::min(expert_->spec().context_tokens, n_prompt + std::max<int64_t>(options.max_tokens, 0));
+    const int64_t n_tokens = std::min(expert_->spec().context_tokens,
+                                      n_prompt + std::max<int64_t>(options.max_tokens, 0));
     Session session(*expert_, pool_, SessionShape::ForTokens(std::max(n_tokens, n_prompt)),
                     activations_);
-    return coterie::Generate(session, prompt->ids, options, [](absl::string_view) { return true; },
-                             std::stop_token());
+    return coterie::Generate(
+        session, prompt->ids, options, [](absl::string_view) { return true; }, std::stop_token());
   }
 
   std::shared_ptr<const Expert> expert_;
@@ -220,10 +222,11 @@ void BindExpert(py::module_& module) {
       .def_readwrite("n_logprobs", &SamplingOptions::n_logprobs);
 
   py::class_<PythonExpert>(module, "Expert")
-      .def_static("open", &PythonExpert::Open, py::arg("path"), py::kw_only(),
-                  py::arg("activations") = "int8", py::arg("threads") = 0,
-                  "Opens a GGUF file.\n\nactivations: 'int8' rounds activations to 8 bits per block "
-                  "of 32 (fast), 'f32' does not (the reference). threads: 0 means one per core.")
+      .def_static(
+          "open", &PythonExpert::Open, py::arg("path"), py::kw_only(),
+          py::arg("activations") = "int8", py::arg("threads") = 0,
+          "Opens a GGUF file.\n\nactivations: 'int8' rounds activations to 8 bits per block "
+          "of 32 (fast), 'f32' does not (the reference). threads: 0 means one per core.")
       .def_property_readonly("tokenizer", &PythonExpert::tokenizer)
       .def("logits", &PythonExpert::Logits, py::arg("ids"),
            "Logits after each token of one sequence, float32 [n_tokens, n_vocab].")

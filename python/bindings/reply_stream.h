@@ -9,6 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+
 #include "core/threads/mutex.h"
 #include "runtime/assistant.h"
 

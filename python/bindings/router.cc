@@ -7,8 +7,9 @@
 #include <utility>
 #include <vector>
 
-#include "core/threads/worker_pool.h"
 #include "pybind11/stl.h"
+
+#include "core/threads/worker_pool.h"
 #include "python/bindings/bindings.h"
 #include "runtime/default_router.h"
 
@@ -143,8 +144,7 @@ void BindRouter(py::module_& module) {
       .def_property_readonly("domains", [](const PythonRouter& r) { return r.router().domains(); })
       .def_property_readonly("tier",
                              [](const PythonRouter& r) { return std::string(r.router().tier()); })
-      .def_property_readonly("version",
-                             [](const PythonRouter& r) { return r.router().version(); });
+      .def_property_readonly("version", [](const PythonRouter& r) { return r.router().version(); });
 }
 
 }  // namespace coterie

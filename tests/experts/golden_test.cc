@@ -12,10 +12,11 @@
 #include <string>
 #include <vector>
 
-#include "core/threads/worker_pool.h"
-#include "experts/expert.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
+
+#include "core/threads/worker_pool.h"
+#include "experts/expert.h"
 #include "tests/model_files.h"
 #include "tests/status_matchers.h"
 
@@ -122,17 +123,19 @@ TEST_P(GoldenTest, GreedyTokenIsThatOfTheReferenceWhereItsMarginIsClear) {
   EXPECT_GT(n_clear, 100) << "the golden file has clear margins";
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Models, GoldenTest,
-    ::testing::Values(Case{"smollm2-135m", Activations::kF32, 0.01},
-                      Case{"smollm2-135m", Activations::kInt8, 0.03},
-                      Case{"qwen2.5-coder-0.5b", Activations::kF32, 0.01},
-                      Case{"qwen2.5-coder-0.5b", Activations::kInt8, 0.03}),
-    [](const auto& info) {
-      std::string name = info.param.model;
-      std::replace_if(name.begin(), name.end(), [](char c) { return !std::isalnum(c); }, '_');
-      return name + (info.param.activations == Activations::kF32 ? "_f32" : "_int8");
-    });
+INSTANTIATE_TEST_SUITE_P(Models, GoldenTest,
+                         ::testing::Values(Case{"smollm2-135m", Activations::kF32, 0.01},
+                                           Case{"smollm2-135m", Activations::kInt8, 0.03},
+                                           Case{"qwen2.5-coder-0.5b", Activations::kF32, 0.01},
+                                           Case{"qwen2.5-coder-0.5b", Activations::kInt8, 0.03}),
+                         [](const auto& info) {
+                           std::string name = info.param.model;
+                           std::replace_if(
+                               name.begin(), name.end(), [](char c) { return !std::isalnum(c); },
+                               '_');
+                           return name +
+                                  (info.param.activations == Activations::kF32 ? "_f32" : "_int8");
+                         });
 
 }  // namespace
 }  // namespace coterie

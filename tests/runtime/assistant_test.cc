@@ -9,9 +9,10 @@
 #include <thread>
 #include <vector>
 
-#include "core/base/byte_size.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+
+#include "core/base/byte_size.h"
 #include "tests/model_files.h"
 #include "tests/status_matchers.h"
 
@@ -167,9 +168,8 @@ TEST_F(AssistantTest, BadRequestsAreRefusedAndHarmNothing) {
 TEST_F(AssistantTest, ACancelEndsTheAnswerAtATokenAndFreesItsMemory) {
   const auto assistant = Open();
   int n_pieces = 0;
-  const auto reply = assistant->Generate(
-      Ask("Count to one hundred.", kSmall, 200),
-      [&](absl::string_view) { return ++n_pieces < 3; }, {});
+  const auto reply = assistant->Generate(Ask("Count to one hundred.", kSmall, 200),
+                                         [&](absl::string_view) { return ++n_pieces < 3; }, {});
   ASSERT_THAT(reply, IsOk());
   EXPECT_EQ(reply->generation.finish_reason, FinishReason::kCancelled);
   EXPECT_LT(reply->generation.n_tokens, 20);

@@ -7,6 +7,7 @@
 #include "absl/strings/string_view.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+
 #include "tests/status_matchers.h"
 
 namespace coterie {
@@ -52,8 +53,8 @@ class GgufBytes {
   }
 
   auto Parse() const {
-    return GgufFile::Parse(
-        {reinterpret_cast<const uint8_t*>(bytes_.data()), bytes_.size()}, "test.gguf");
+    return GgufFile::Parse({reinterpret_cast<const uint8_t*>(bytes_.data()), bytes_.size()},
+                           "test.gguf");
   }
   const std::string& bytes() const { return bytes_; }
 
@@ -161,18 +162,18 @@ INSTANTIATE_TEST_SUITE_P(
                 "plain ASCII"},
         BadFile{"ValueType", GgufBytes(0, 1).Key("k", 99).Zeros(32).bytes(), kDamaged,
                 "unknown or nested type"},
-        BadFile{"NestedArray",
-                GgufBytes(0, 1).Key("k", kArray).Number(kArray).Number<uint64_t>(1).Zeros(32).bytes(),
-                kDamaged, "nested"},
+        BadFile{
+            "NestedArray",
+            GgufBytes(0, 1).Key("k", kArray).Number(kArray).Number<uint64_t>(1).Zeros(32).bytes(),
+            kDamaged, "nested"},
         BadFile{"ArrayLength",
                 GgufBytes(0, 1).Key("k", kArray).Number(kU32).Number(kHuge).Zeros(32).bytes(),
                 kDamaged, "past the end"},
         BadFile{"StringArrayLength",
                 GgufBytes(0, 1).Key("k", kArray).Number(kString).Number(kHuge).Zeros(32).bytes(),
                 kDamaged, "too long"},
-        BadFile{"StringLength",
-                GgufBytes(0, 1).Key("k", kString).Number(kHuge).Zeros(32).bytes(), kDamaged,
-                "ends inside k"},
+        BadFile{"StringLength", GgufBytes(0, 1).Key("k", kString).Number(kHuge).Zeros(32).bytes(),
+                kDamaged, "ends inside k"},
         BadFile{"DuplicateKey",
                 GgufBytes(0, 2).Key("k", kU32).Zeros(4).Key("k", kU32).Zeros(4).bytes(), kDamaged,
                 "appears twice"},
@@ -201,28 +202,31 @@ INSTANTIATE_TEST_SUITE_P(
                     .Zeros(64)
                     .bytes(),
                 kDamaged, "larger than the file"},
-        BadFile{"PartialBlock",
-                GgufBytes(1, 0).Tensor("w", {33}, 8, 0).Pad().Zeros(64).bytes(), kDamaged,
-                "whole number of blocks"},
+        BadFile{"PartialBlock", GgufBytes(1, 0).Tensor("w", {33}, 8, 0).Pad().Zeros(64).bytes(),
+                kDamaged, "whole number of blocks"},
         BadFile{"TensorTypeUnknown",
                 GgufBytes(1, 0).Tensor("w", {32}, 77, 0).Pad().Zeros(64).bytes(), kUnsupported,
                 "tensor=w"},
         BadFile{"TensorTypeUnsupported",
                 GgufBytes(1, 0).Tensor("w", {256}, 23, 0).Pad().Zeros(256).bytes(), kUnsupported,
                 "IQ4_XS"},
-        BadFile{"DuplicateTensor",
-                GgufBytes(2, 0).Tensor("w", {1}, 0, 0).Tensor("w", {1}, 0, 32).Pad().Zeros(64).bytes(),
-                kDamaged, "appears twice"},
-        BadFile{"OffsetGap",
-                GgufBytes(1, 0).Tensor("w", {1}, 0, 32).Pad().Zeros(64).bytes(), kDamaged,
-                "does not follow"},
+        BadFile{
+            "DuplicateTensor",
+            GgufBytes(2, 0).Tensor("w", {1}, 0, 0).Tensor("w", {1}, 0, 32).Pad().Zeros(64).bytes(),
+            kDamaged, "appears twice"},
+        BadFile{"OffsetGap", GgufBytes(1, 0).Tensor("w", {1}, 0, 32).Pad().Zeros(64).bytes(),
+                kDamaged, "does not follow"},
         BadFile{"OffsetOverlap",
-                GgufBytes(2, 0).Tensor("a", {16}, 0, 0).Tensor("b", {16}, 0, 32).Pad().Zeros(256).bytes(),
+                GgufBytes(2, 0)
+                    .Tensor("a", {16}, 0, 0)
+                    .Tensor("b", {16}, 0, 32)
+                    .Pad()
+                    .Zeros(256)
+                    .bytes(),
                 kDamaged, "does not follow"},
         BadFile{"DataCut", GgufBytes(1, 0).Tensor("w", {32}, 0, 0).Pad().Zeros(127).bytes(),
                 kDamaged, "ends inside a tensor"},
-        BadFile{"DataMissing", GgufBytes(1, 0).Tensor("w", {1}, 0, 0).bytes(), kDamaged,
-                "file"}),
+        BadFile{"DataMissing", GgufBytes(1, 0).Tensor("w", {1}, 0, 0).bytes(), kDamaged, "file"}),
     [](const auto& info) { return std::string(info.param.name); });
 
 // A file cut anywhere is refused or parses; it never reads past its end (AddressSanitizer watches).
