@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "gtest/gtest.h"
+
 #include "core/kernels/kernels.h"
 #include "core/memory/aligned_buffer.h"
 
