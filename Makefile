@@ -49,7 +49,7 @@ check: setup
 	@.ci/checks
 
 format:
-	@git ls-files '*.h' '*.cc' | grep -v '_tables\.' | xargs clang-format -i
+	@git ls-files '*.h' '*.cc' | grep -v -e '_tables\.' -e '^tests/install/' | xargs clang-format -i
 	@.venv/bin/ruff format $(PYTHON_SOURCES)
 
 clean:
