@@ -93,8 +93,7 @@ CpuDecoder::CpuDecoder(const ArchSpec& spec, const float* rope_factors,
       kernels_(Kernels()),
       slices_(slices),
       activations_(activations),
-      pool_(pool),
-      scratch_(scratch) {
+      pool_(pool) {
   for (const SequenceSlice& slice : slices) {
     first_row_.push_back(n_rows_);
     const int64_t n_tokens = static_cast<int64_t>(slice.tokens.size());

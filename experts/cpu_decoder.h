@@ -119,7 +119,6 @@ class CpuDecoder {
   absl::Span<const SequenceSlice> slices_;
   const Activations activations_;
   WorkerPool& pool_;
-  DecoderScratch& scratch_;
   int64_t n_rows_ = 0;
   std::vector<int64_t> first_row_;   // of each slice
   std::vector<int64_t> logit_rows_;  // rows that get logits
