@@ -58,7 +58,7 @@ class Encoder final : public DomainModel {
   int64_t n_domains() const override { return n_domains_; }
   int64_t vector_size() const override { return shape_.d_model; }
   bool vector_is_dense() const override { return true; }
-  double correction_reach() const override { return 0.1; }
+  double correction_reach() const override { return 0.2; }
   int64_t memory_bytes() const override;
 
   const EncoderShape& shape() const { return shape_; }

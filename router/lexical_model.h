@@ -62,7 +62,7 @@ class LexicalModel final : public DomainModel {
   int64_t n_domains() const override { return static_cast<int64_t>(bias_.size()); }
   int64_t vector_size() const override { return vocabulary_.size(); }
   bool vector_is_dense() const override { return false; }
-  double correction_reach() const override { return 0.3; }
+  double correction_reach() const override { return 0.6; }
   int64_t memory_bytes() const override;
 
  private:
