@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,3 +28,19 @@ def isolated_home(
     monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path / "ollama"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
     yield home
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if skipped_in_ci(terminalreporter):
+        terminalreporter.write_line("a test was skipped, which CI does not allow", red=True)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None and session.exitstatus == 0 and skipped_in_ci(reporter):
+        session.exitstatus = 1
+
+
+def skipped_in_ci(reporter: pytest.TerminalReporter) -> bool:
+    return bool(os.environ.get("CI")) and bool(reporter.stats.get("skipped"))

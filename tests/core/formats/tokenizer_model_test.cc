@@ -1,6 +1,5 @@
 // The tokenizers inside real model files, on prompts whose ids the reference wrote down.
 
-#include <cstdlib>
 #include <fstream>
 #include <string>
 #include <vector>
@@ -12,25 +11,16 @@
 
 #include "core/formats/gguf_file.h"
 #include "core/formats/tokenizer.h"
+#include "tests/model_files.h"
 #include "tests/status_matchers.h"
 
 namespace coterie {
 namespace {
 
-std::string ModelPath(const std::string& name) {
-  const char* home = std::getenv("COTERIE_HOME");
-  const char* user_home = std::getenv("HOME");
-  const std::string root = home != nullptr
-                               ? std::string(home)
-                               : absl::StrCat(user_home ? user_home : "", "/.cache/coterie");
-  return absl::StrCat(root, "/models/", name, ".gguf");
-}
-
 class TokenizerModelTest : public ::testing::TestWithParam<const char*> {
  protected:
   void SetUp() override {
-    auto file = GgufFile::Open(ModelPath(GetParam()));
-    if (absl::IsNotFound(file.status())) GTEST_SKIP() << file.status();
+    auto file = GgufFile::Open(testing::ModelFile(GetParam()));
     COTERIE_ASSERT_OK(file);
     file_ = *std::move(file);
     COTERIE_ASSERT_OK_AND_ASSIGN(tokenizer_, Tokenizer::FromGguf(*file_));
