@@ -253,7 +253,8 @@ void BindAssistant(py::module_& module) {
                                                   RequestFrom(prompt, options));
            })
       .def("route",
-           [](const Assistant& assistant, const std::string& prompt) {
+           [](const Assistant& assistant, const py::str& text) {
+             const std::string prompt = Utf8From(text);
              absl::StatusOr<Route> route;
              {
                py::gil_scoped_release release;

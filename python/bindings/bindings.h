@@ -33,9 +33,13 @@ T ValueOrRaise(absl::StatusOr<T> value) {
   return *std::move(value);
 }
 
-// A prompt as conversation: a str is one message of the user, a list holds dicts or pairs of role
-// and content. Raises TypeError or ValueError otherwise.
+// A prompt as conversation: a str is one message of the user, a list holds dicts with
+// "role" and "content". Raises TypeError or ValueError otherwise.
 std::vector<Message> MessagesFrom(const pybind11::object& prompt_or_messages);
+
+// The UTF-8 of a str. Raises ValueError for a lone surrogate, which is how Python carries bytes
+// that were no UTF-8.
+std::string Utf8From(const pybind11::handle& text);
 
 // Text for Python; bytes that are not UTF-8 become U+FFFD.
 pybind11::str TextFrom(const std::string& utf8);

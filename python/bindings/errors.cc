@@ -57,10 +57,20 @@ py::str TextFrom(const std::string& utf8) {
       PyUnicode_DecodeUTF8(utf8.data(), static_cast<Py_ssize_t>(utf8.size()), "replace"));
 }
 
+std::string Utf8From(const py::handle& text) {
+  Py_ssize_t size = 0;
+  const char* utf8 = PyUnicode_AsUTF8AndSize(text.ptr(), &size);
+  if (utf8 == nullptr) {
+    PyErr_Clear();
+    throw py::value_error("the text is not valid UTF-8; send text, not the bytes of a file");
+  }
+  return {utf8, static_cast<size_t>(size)};
+}
+
 std::vector<Message> MessagesFrom(const py::object& prompt_or_messages) {
   std::vector<Message> messages;
   if (py::isinstance<py::str>(prompt_or_messages)) {
-    messages.push_back({"user", prompt_or_messages.cast<std::string>(), ""});
+    messages.push_back({"user", Utf8From(prompt_or_messages), ""});
     return messages;
   }
   if (!py::isinstance<py::sequence>(prompt_or_messages)) {
@@ -68,18 +78,15 @@ std::vector<Message> MessagesFrom(const py::object& prompt_or_messages) {
   }
   for (const py::handle item : prompt_or_messages) {
     Message message;
-    if (py::isinstance<py::dict>(item)) {
-      const auto dict = py::reinterpret_borrow<py::dict>(item);
-      if (!dict.contains("role") || !dict.contains("content")) {
-        throw py::value_error("a message needs 'role' and 'content'");
-      }
-      message.role = py::str(dict["role"]).cast<std::string>();
-      message.content = py::str(dict["content"]).cast<std::string>();
-    } else {
-      const auto pair = item.cast<std::pair<std::string, std::string>>();
-      message.role = pair.first;
-      message.content = pair.second;
+    if (!py::isinstance<py::dict>(item)) {
+      throw py::type_error("a message is a dict with 'role' and 'content'");
     }
+    const auto dict = py::reinterpret_borrow<py::dict>(item);
+    if (!dict.contains("role") || !dict.contains("content")) {
+      throw py::value_error("a message needs 'role' and 'content'");
+    }
+    message.role = Utf8From(py::str(dict["role"]));
+    message.content = Utf8From(py::str(dict["content"]));
     messages.push_back(std::move(message));
   }
   return messages;

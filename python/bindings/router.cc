@@ -49,7 +49,8 @@ class PythonRouter {
     return Wrap(nullptr, ValueOrRaise(std::move(router)));
   }
 
-  py::dict Classify(const std::string& text) const {
+  py::dict Classify(const py::str& prompt) const {
+    const std::string text = Utf8From(prompt);
     absl::StatusOr<DomainScores> scores;
     {
       py::gil_scoped_release release;

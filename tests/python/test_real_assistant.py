@@ -106,3 +106,15 @@ def test_a_budget_that_holds_no_expert_is_said_with_the_numbers(
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "20000000" in error or "20 MB" in error
+
+
+def test_text_that_is_no_unicode_is_refused_in_words(assistant: Any) -> None:
+    undecodable = b"\xff\xfe".decode(errors="surrogateescape")
+    with pytest.raises(ValueError, match="not valid UTF-8"):
+        assistant.generate(undecodable, expert=MODEL)
+    with pytest.raises(ValueError, match="not valid UTF-8"):
+        assistant.route(undecodable)
+    with pytest.raises(ValueError, match="not valid UTF-8"):
+        coterie.Router.default().classify(undecodable)
+    with pytest.raises(TypeError, match="dict"):
+        assistant.generate([("user", "hi")])
