@@ -27,9 +27,11 @@ def main() -> None:
     llama_cpp.llama_log_set(quiet, ctypes.c_void_p(0))
     llama_cpp.llama_backend_init()
     start = time.perf_counter()
-    model = llama_cpp.llama_model_load_from_file(
-        path.encode(), llama_cpp.llama_model_default_params()
-    )
+    model_parameters = llama_cpp.llama_model_default_params()
+    if os.environ.get("LLAMA_NO_EXTRA_BUFFERS"):
+        # Without its AMX and repacked kernels, for machines on which the AMX ones crash.
+        model_parameters.use_extra_bufts = False
+    model = llama_cpp.llama_model_load_from_file(path.encode(), model_parameters)
     parameters = llama_cpp.llama_context_default_params()
     parameters.n_ctx = max(n_prompt, n_generate) + 8
     parameters.n_batch = parameters.n_ubatch = 512
