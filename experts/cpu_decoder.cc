@@ -89,11 +89,7 @@ DecoderScratch::DecoderScratch(const ArchSpec& spec, int64_t max_tokens, int64_t
 CpuDecoder::CpuDecoder(const ArchSpec& spec, const float* rope_factors,
                        absl::Span<const SequenceSlice> slices, Activations activations,
                        WorkerPool& pool, DecoderScratch& scratch)
-    : spec_(spec),
-      kernels_(Kernels()),
-      slices_(slices),
-      activations_(activations),
-      pool_(pool) {
+    : spec_(spec), kernels_(Kernels()), slices_(slices), activations_(activations), pool_(pool) {
   for (const SequenceSlice& slice : slices) {
     first_row_.push_back(n_rows_);
     const int64_t n_tokens = static_cast<int64_t>(slice.tokens.size());
