@@ -70,11 +70,8 @@ class Writer {
       tokenizer_.AppendBytes(sampled.id, /*is_first=*/result_.n_tokens == 1, &bytes_);
       Emit(stop_.Append(bytes_));
       if (stop_.stopped()) return FinishReason::kStop;
-      if (session_.n_tokens() == session_.capacity_tokens()) {
-        return result_.n_tokens >= options_.max_tokens ? FinishReason::kLength
-                                                       : FinishReason::kContext;
-      }
       if (result_.n_tokens >= options_.max_tokens) return FinishReason::kLength;
+      if (session_.n_tokens() == session_.capacity_tokens()) return FinishReason::kContext;
       COTERIE_RETURN_IF_ERROR(session_.Decode(sampled.id));
     }
   }

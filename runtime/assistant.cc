@@ -117,7 +117,6 @@ absl::Status Assistant::CheckBudget() const {
 }
 
 ExpertTable Assistant::BuildExpertTable() const {
-  const Residency residency = ResidentExperts();
   const int64_t limit = budget_.Snapshot().limit_bytes - router_bytes_.bytes();
   ExpertTable table;
   for (const ExpertSpec& spec : catalog_.experts()) {
@@ -133,6 +132,7 @@ ExpertTable Assistant::BuildExpertTable() const {
   }
   return table;
 }
+
 Residency Assistant::ResidentExperts() const {
   Residency residency;
   for (const BaseResidency& base : cache_->Snapshot().bases) {
