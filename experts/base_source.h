@@ -23,6 +23,8 @@ class BaseModel {
 struct BaseFootprint {
   int64_t weights_bytes = 0;
   int64_t tokenizer_bytes = 0;
+  // Changes when the file does, so that a repaired file is tried at once. 0: unknown.
+  uint64_t version = 0;
 
   int64_t total_bytes() const { return weights_bytes + tokenizer_bytes; }
 };

@@ -1,16 +1,31 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 
 #include "experts/base_source.h"
+#include "experts/churn_monitor.h"
 
 namespace coterie {
+
+// Why a base left memory.
+enum class EvictionCause : uint8_t {
+  kRequest,    // A request needed the room.
+  kKeepAlive,  // Idle for longer than its keep-alive.
+  kPressure,   // The system is short of memory.
+  kLimit,      // The limit was lowered.
+  kReclaim,    // Another user of the budget needed the room.
+  kAsked,      // By name.
+};
+inline constexpr int kEvictionCauseCount = 6;
+absl::string_view EvictionCauseName(EvictionCause cause);  // "request", "keep_alive", ...
 
 // One thing that happened in an ExpertCache.
 struct CacheEvent {
@@ -19,11 +34,13 @@ struct CacheEvent {
   Kind kind = Kind::kLoading;
   uint64_t sequence = 0;  // Rises in the order of what happened; delivery may overtake.
   BaseId base;
-  int64_t bytes = 0;        // Of the base.
-  int64_t done_bytes = 0;   // kLoading: read so far.
-  absl::Duration took;      // kLoaded: the measured load time.
+  int64_t bytes = 0;                              // Of the base.
+  int64_t done_bytes = 0;                         // kLoading: read so far.
+  absl::Duration took;                            // kLoaded: the measured load time.
+  EvictionCause cause = EvictionCause::kRequest;  // kEvicted.
   std::string why;          // kEvicted: why this base and for what, in words and numbers.
   BaseId for_base;          // kEvicted: whose request it made room for; empty if for none.
+  int64_t need_bytes = 0;   // kEvicted: what was to become free.
   absl::Status status;      // kLoadFailed.
   absl::Duration retry_in;  // kLoadFailed: how long further requests are refused.
 };
@@ -47,9 +64,18 @@ struct CacheStats {
   int64_t n_loads = 0;  // Loads that succeeded, prefetches included.
   int64_t n_failed_loads = 0;
   int64_t n_cancelled_loads = 0;  // Nobody wanted them any more.
+  int64_t n_stalled_loads = 0;    // Given up because no byte arrived for too long.
+  int64_t n_reloads = 0;          // Loads of what was evicted less than a minute before.
   int64_t n_prefetches = 0;       // Loads begun by Prefetch.
+  int64_t n_prefetch_hits = 0;    // Of those: a request came.
+  int64_t n_prefetch_wasted = 0;  // Of those: evicted, stopped or failed before one came.
+  int64_t prefetch_wasted_bytes = 0;
   int64_t n_evictions = 0;
-  int64_t n_waits = 0;  // Requests that waited for memory.
+  std::array<int64_t, kEvictionCauseCount> n_evictions_by_cause{};
+  absl::Duration age_at_eviction;  // Sum over all evictions of the time since the load.
+  int64_t n_freed_shortfalls = 0;  // Evictions that freed less than their bytes.
+  int64_t unreturned_bytes = 0;    // Now: evicted, but still resident. Not available.
+  int64_t n_waits = 0;             // Requests that waited for memory.
   int64_t n_timeouts = 0;
   int64_t n_cancels = 0;
   int64_t n_never_fits = 0;
@@ -58,6 +84,11 @@ struct CacheStats {
   int64_t peak_bytes = 0;    // Of the whole budget.
   absl::Duration wait_time;  // Of all requests, for memory and for loads.
   absl::Duration load_time;  // Of all loads that succeeded.
+  int64_t n_leases = 0;      // Now.
+  absl::Duration oldest_lease;
+  int64_t n_waiting = 0;  // Now: for memory.
+  absl::Duration oldest_wait;
+  ChurnReport churn;  // Now.
 };
 
 enum class BaseState : uint8_t { kAbsent, kLoading, kReady, kEvicting };
@@ -74,6 +105,7 @@ struct BaseResidency {
   absl::Time last_use = absl::InfinitePast();
   absl::Duration reload_time;  // Zero: never loaded.
   int64_t n_failures = 0;      // Failed loads since the last success.
+  absl::Duration keep_alive = absl::InfiniteDuration();
 };
 
 // What is loaded at one moment, in order of id.

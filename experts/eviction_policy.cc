@@ -10,6 +10,12 @@
 namespace coterie {
 namespace {
 
+// A next request is worth waiting for if it usually comes within this part of the stay: several
+// then fit into it. The gap of a client that alternates between bases is a load or longer.
+constexpr double kHoldGapShare = 0.125;
+// Requests that overlap have no gap; their clients still need a moment to come back.
+constexpr absl::Duration kLeastHold = absl::Milliseconds(25);
+
 // Evictable entries, least recently used first.
 std::vector<const EntryView*> Candidates(absl::Span<const EntryView> entries) {
   std::vector<const EntryView*> candidates;
@@ -105,6 +111,13 @@ double RecentUsesAt(const EntryView& entry, absl::Time now) {
   return entry.recent_uses * std::exp2(-std::max(0.0, half_lives));
 }
 
+absl::Time HeldUntil(const EntryView& entry, const HoldOptions& options) {
+  const absl::Duration stay = std::min(options.longest, options.load_times * entry.reload_time);
+  if (entry.reuse_gap > kHoldGapShare * stay) return absl::InfinitePast();
+  return std::min(entry.loaded_at + stay,
+                  entry.last_use + std::max(kLeastHold, 2 * entry.reuse_gap));
+}
+
 std::vector<BaseId> ReloadCostPolicy::PickVictims(absl::Span<const EntryView> entries,
                                                   int64_t bytes) const {
   const std::vector<const EntryView*> candidates = Candidates(entries);
@@ -117,10 +130,10 @@ std::vector<BaseId> ReloadCostPolicy::PickVictims(absl::Span<const EntryView> en
 }
 
 std::string ReloadCostPolicy::Reason(const EntryView& victim, absl::Time now) const {
-  return absl::StrFormat(
-      "%s, expected loss %.0f ms (%.2f recent uses x %.0f ms to reload), %.1f MB",
-      IdleTime(victim, now), Loss(victim, now), RecentUsesAt(victim, now),
-      absl::ToDoubleMilliseconds(victim.reload_time), victim.bytes / 1e6);
+  return absl::StrFormat("H=%.0f ms (%.2f recent uses x %.0f ms to reload), %s, %.1f MB",
+                         Loss(victim, now), RecentUsesAt(victim, now),
+                         absl::ToDoubleMilliseconds(victim.reload_time), IdleTime(victim, now),
+                         victim.bytes / 1e6);
 }
 
 std::vector<BaseId> LruPolicy::PickVictims(absl::Span<const EntryView> entries,

@@ -23,7 +23,10 @@ struct EntryView {
   int64_t n_uses = 0;
   double recent_uses = 0;      // n_uses, each halved per kUseHalfLife of age, as of last_use.
   absl::Duration reload_time;  // Moving average of measured loads.
-  bool idle = false;           // No lease, and no earlier request waits for it.
+  absl::Time loaded_at = absl::InfinitePast();
+  // Moving average of the time from the end of a use to the next request; infinite: not known.
+  absl::Duration reuse_gap = absl::InfiniteDuration();
+  bool idle = false;  // No lease, and no earlier request waits for it.
   bool pinned = false;
 
   bool evictable() const { return idle && !pinned; }
@@ -31,6 +34,19 @@ struct EntryView {
 
 // recent_uses at `now` rather than at last_use.
 double RecentUsesAt(const EntryView& entry, absl::Time now);
+
+// How long a base that has just been loaded is kept for the request that is expected next.
+struct HoldOptions {
+  double load_times = 2.0;  // A stay of so many reload times is worth having loaded; 0: off.
+  absl::Duration longest = absl::Seconds(2);  // And a bound on it: others wait for it to end.
+};
+
+// Until when the base is worth keeping for its next request, though others wait for its room: not
+// past the stay that `options` grant after a load, and only while the next request may still be
+// expected, twice the usual gap after the last use. Two clients that take turns thus do not make
+// each request load: each gets a few answers per load. A base that is used now and then is not
+// held at all. Pure. (As disks wait for the next read near by: Iyer and Druschel, SOSP 2001.)
+absl::Time HeldUntil(const EntryView& entry, const HoldOptions& options);
 
 // Chooses which bases make room. Pure: the same entries give the same victims. Thread-safe.
 class EvictionPolicy {

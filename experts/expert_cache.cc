@@ -1,25 +1,27 @@
+// How requests to an ExpertCache begin, wait and end.
+
 #include "experts/expert_cache.h"
 
 #include <algorithm>
-#include <limits>
 #include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 
 #include "core/base/check.h"
 #include "core/base/status_macros.h"
 #include "experts/expert_cache_state.h"
+#include "experts/lease_request.h"
 
 namespace coterie {
 namespace {
 
-int64_t SaturatingSum(std::initializer_list<int64_t> parts) {
-  int64_t sum = 0;
-  for (int64_t part : parts) {
-    if (__builtin_add_overflow(sum, part, &sum)) return std::numeric_limits<int64_t>::max();
-  }
-  return sum;
+absl::Status CheckNeed(const Need& need) {
+  if (need.kv_bytes >= 0 && need.scratch_bytes >= 0) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("a request does not need negative bytes: base=", need.base,
+                   ", kv_bytes=", need.kv_bytes, ", scratch_bytes=", need.scratch_bytes));
 }
 
 }  // namespace
@@ -31,7 +33,8 @@ ExpertCache::ExpertCache(MemoryBudget& budget, BaseSource& source, Options optio
         if (options.policy == nullptr) options.policy = std::make_shared<ReloadCostPolicy>();
         return std::move(options);
       }()),
-      signal_(std::make_shared<RoomSignal>()) {
+      signal_(std::make_shared<RoomSignal>()),
+      freed_check_(options_.resident_bytes ? options_.resident_bytes() : 0) {
   budget_.Watch(signal_);
 }
 
@@ -54,33 +57,48 @@ ExpertCache::~ExpertCache() {
 
 absl::StatusOr<Lease> ExpertCache::Acquire(const Need& need, absl::Time deadline,
                                            std::stop_token stop) {
-  if (need.kv_bytes < 0 || need.scratch_bytes < 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("a request does not need negative bytes: base=", need.base,
-                     ", kv_bytes=", need.kv_bytes, ", scratch_bytes=", need.scratch_bytes));
-  }
   Ticket ticket{.need = need, .deadline = deadline, .stop = stop, .arrival = options_.clock()};
   const std::stop_callback wake_on_cancel(stop, [signal = signal_] { signal->Raise(); });
   while (true) {
-    Claim claim;
-    const absl::Status claimed = WaitForClaim(ticket, claim);
-    LeaveQueue(ticket);
-    COTERIE_RETURN_IF_ERROR(claimed);
-    const absl::Status loaded = WaitForLoad(ticket, claim);
-    if (loaded.ok()) return MakeLease(ticket, claim);
-    LetGo(claim, absl::IsCancelled(loaded));
-    if (!absl::IsAborted(loaded) || !claim.job->never_began) return loaded;
+    const uint64_t seen = signal_->count();
+    if (auto result = Poll(ticket)) return *std::move(result);
+    signal_->WaitPast(seen, absl::Now() + (ticket.look_again - options_.clock()));
   }
 }
 
-absl::Status ExpertCache::WaitForClaim(Ticket& ticket, Claim& claim) {
+LeaseRequest ExpertCache::Begin(Need need, absl::Time deadline, std::stop_token stop) {
+  return LeaseRequest(*this, std::make_unique<Ticket>(Ticket{.need = std::move(need),
+                                                             .deadline = deadline,
+                                                             .stop = std::move(stop),
+                                                             .arrival = options_.clock()}));
+}
+
+std::optional<absl::StatusOr<Lease>> ExpertCache::Poll(Ticket& ticket) {
+  if (absl::Status status = CheckNeed(ticket.need); !status.ok()) return status;
+  while (true) {
+    if (!ticket.claim) {
+      const std::optional<absl::Status> claimed = PollClaim(ticket);
+      if (!claimed) return std::nullopt;
+      LeaveQueue(ticket);
+      if (!claimed->ok()) return *claimed;
+    }
+    const std::optional<absl::Status> loaded = PollLoad(ticket);
+    if (!loaded) return std::nullopt;
+    Claim claim = *std::move(ticket.claim);
+    ticket.claim.reset();
+    if (loaded->ok()) return MakeLease(ticket, claim);
+    LetGo(claim, absl::IsCancelled(*loaded));
+    if (!absl::IsAborted(*loaded) || !claim.job->never_began) return *loaded;
+  }
+}
+
+std::optional<absl::Status> ExpertCache::PollClaim(Ticket& ticket) {
   while (true) {
     if (ticket.stop.stop_requested()) return CheckPatience(ticket, /*loading=*/false);
-    const uint64_t seen = signal_->count();
     Attempt attempt = TryClaim(ticket);
     switch (attempt.next) {
       case Attempt::Next::kClaimed:
-        claim = std::move(attempt.claim);
+        ticket.claim = std::move(attempt.claim);
         return absl::OkStatus();
       case Attempt::Next::kFailed:
         return attempt.status;
@@ -92,178 +110,22 @@ absl::Status ExpertCache::WaitForClaim(Ticket& ticket, Claim& claim) {
         break;
       case Attempt::Next::kWait:
         COTERIE_RETURN_IF_ERROR(CheckPatience(ticket, /*loading=*/false));
-        signal_->WaitPast(seen, absl::Now() + (ticket.deadline - options_.clock()));
+        return std::nullopt;
     }
   }
 }
 
-ExpertCache::Attempt ExpertCache::TryClaim(Ticket& ticket) {
-  Attempt attempt;
-  bool others_may_go = false;
+std::optional<absl::Status> ExpertCache::PollLoad(Ticket& ticket) {
+  ticket.look_again = ticket.deadline;
+  const LoadJob* job = ticket.claim->job.get();
+  if (job == nullptr) return absl::OkStatus();
   {
     MutexLock lock(mutex_);
-    attempt = TryClaimLocked(ticket);
-    if (attempt.next == Attempt::Next::kClaimed) {
-      for (Ticket* earlier : queue_) {
-        if (earlier->number < ticket.number) ++earlier->n_bypassed;
-      }
-      others_may_go = ticket.queued;
-      LeaveQueueLocked(ticket);
-    } else if (attempt.next == Attempt::Next::kWait) {
-      EnterQueueLocked(ticket);
-    }
+    if (job->done) return job->status;
+    if (!job->stalled.ok()) return job->stalled;
   }
-  for (std::stop_source& stop : attempt.stops) stop.request_stop();
-  if (!attempt.victims.empty()) FreeAndCharge(attempt);
-  if (others_may_go) signal_->Raise();
-  if (attempt.next == Attempt::Next::kClaimed && attempt.claim.begins_load()) {
-    StartThread(attempt.claim.job);
-  }
-  return attempt;
-}
-
-ExpertCache::Attempt ExpertCache::TryClaimLocked(Ticket& ticket) {
-  if (ticket.number == 0) ticket.number = ++n_arrivals_;
-  const auto found = entries_.find(ticket.need.base);
-  const bool absent = found == entries_.end() || found->second->state == BaseState::kAbsent;
-  if (absent && !ticket.footprint) return {.next = Attempt::Next::kMeasure};
-  Entry& entry = absent ? EntryLocked(ticket.need.base, *ticket.footprint) : *found->second;
-  absl::Status status = CheckItCanFitLocked(ticket.need, entry);
-  if (status.ok() && absent) status = BackoffLocked(entry);
-  if (!status.ok()) return {.next = Attempt::Next::kFailed, .status = status};
-  const bool leaving = entry.state == BaseState::kEvicting ||
-                       (entry.state == BaseState::kLoading && entry.job->abandoned);
-  const bool too_late = ticket.try_once() && entry.state != BaseState::kReady;
-  if (leaving || too_late || !MayGoLocked(ticket)) return {.next = Attempt::Next::kWait};
-  return ChargeLocked(ticket, entry);
-}
-
-absl::Status ExpertCache::CheckItCanFitLocked(const Need& need, const Entry& entry) {
-  const BudgetSnapshot ledger = budget_.Snapshot();
-  int64_t pinned_bytes = 0;
-  for (const auto& [id, other] : entries_) {
-    const bool resident = other->state != BaseState::kAbsent;
-    if (other.get() != &entry && other->n_pins > 0 && resident) {
-      pinned_bytes += other->footprint.total_bytes();
-    }
-  }
-  const int64_t router_bytes = ledger.bytes_by_purpose[static_cast<size_t>(Purpose::kRouter)];
-  const int64_t need_bytes =
-      SaturatingSum({entry.footprint.total_bytes(), need.kv_bytes, need.scratch_bytes});
-  if (need_bytes <= ledger.limit_bytes - pinned_bytes - router_bytes) return absl::OkStatus();
-  ++stats_.n_never_fits;
-  return absl::ResourceExhaustedError(absl::StrCat(
-      "can never fit in the memory budget: base=", need.base, ", need_bytes=", need_bytes,
-      ", limit_bytes=", ledger.limit_bytes, ", pinned_bytes=", pinned_bytes,
-      ", router_bytes=", router_bytes, ", weights_bytes=", entry.footprint.weights_bytes,
-      ", tokenizer_bytes=", entry.footprint.tokenizer_bytes, ", kv_bytes=", need.kv_bytes,
-      ", scratch_bytes=", need.scratch_bytes));
-}
-
-ExpertCache::Attempt ExpertCache::ChargeLocked(const Ticket& ticket, Entry& entry) {
-  Attempt attempt;
-  attempt.charges = {{Purpose::kKvCache, ticket.need.kv_bytes},
-                     {Purpose::kScratch, ticket.need.scratch_bytes}};
-  int64_t sum = ticket.need.kv_bytes + ticket.need.scratch_bytes;
-  if (entry.state == BaseState::kAbsent) {
-    attempt.charges.push_back({Purpose::kExpertWeights, entry.footprint.weights_bytes});
-    attempt.charges.push_back({Purpose::kTokenizer, entry.footprint.tokenizer_bytes});
-    sum += entry.footprint.total_bytes();
-  }
-  auto charged = budget_.ReserveAll(attempt.charges);
-  if (charged.ok()) {
-    attempt.next = Attempt::Next::kClaimed;
-    attempt.claim = HoldLocked(ticket.need, entry);
-    attempt.claim.Attach(*std::move(charged));
-    return attempt;
-  }
-  const BudgetSnapshot ledger = budget_.Snapshot();
-  const int64_t missing_bytes = sum - (ledger.limit_bytes - ledger.used_bytes);
-  // The limit or the use by others changed since it was looked at.
-  if (missing_bytes <= 0 || sum > ledger.limit_bytes) return {.next = Attempt::Next::kAgain};
-  attempt.victims = PickVictimsLocked(missing_bytes, &ticket, &entry);
-  if (attempt.victims.empty()) {
-    return {.next = Attempt::Next::kWait, .stops = AbandonUnwantedLoadsLocked()};
-  }
-  for (const Victim& victim : attempt.victims) sum -= victim.event.bytes;
-  // Free bytes are held now, so that nobody takes them while the victims are being freed.
-  attempt.given.push_back(budget_.ReserveUpTo(Purpose::kExpertWeights, sum));
-  attempt.next = Attempt::Next::kClaimed;
-  attempt.claim = HoldLocked(ticket.need, entry);
-  for (const Victim& victim : attempt.victims) {
-    attempt.claim.evictions.push_back(
-        {.base = victim.event.base, .bytes = victim.event.bytes, .why = victim.event.why});
-  }
-  return attempt;
-}
-
-ExpertCache::Claim ExpertCache::HoldLocked(const Need& need, Entry& entry) {
-  Claim claim;
-  claim.entry = &entry;
-  if (entry.state == BaseState::kAbsent) {
-    claim.how = LeaseOrigin::How::kLoaded;
-    entry.job = BeginJobLocked(entry);
-  } else if (entry.state == BaseState::kLoading) {
-    claim.how = LeaseOrigin::How::kJoined;
-  }
-  claim.job = entry.job;
-  COTERIE_CHECK(need.base == entry.id && entry.state != BaseState::kEvicting,
-                "a base that is being evicted is not handed out");
-  const absl::Time now = options_.clock();
-  entry.recent_uses = RecentUsesAt(entry.View(), now) + 1;
-  entry.last_use = now;
-  ++entry.n_uses;
-  ++entry.n_leases;
-  return claim;
-}
-
-void ExpertCache::Claim::Attach(std::vector<Reservation> charged) {
-  kv = std::move(charged[0]);
-  scratch = std::move(charged[1]);
-  if (!begins_load()) return;
-  entry->weights = std::move(charged[2]);
-  entry->tokenizer = std::move(charged[3]);
-}
-
-void ExpertCache::Claim::DropHold() {
-  if (job == nullptr || !job->done || job->status.ok()) --entry->n_leases;
-}
-
-void ExpertCache::FreeAndCharge(Attempt& attempt) {
-  for (Reservation& freed : Free(attempt.victims)) attempt.given.push_back(std::move(freed));
-  auto charged = budget_.Exchange(attempt.given, attempt.charges);
-  Claim& claim = attempt.claim;
-  {
-    MutexLock lock(mutex_);
-    if (charged.ok()) {
-      claim.Attach(*std::move(charged));
-    } else if (claim.begins_load()) {
-      claim.job->done = true;
-      claim.job->never_began = true;
-      claim.job->status = absl::AbortedError("the memory for a load was withdrawn");
-      claim.entry->job = nullptr;
-      claim.entry->state = BaseState::kAbsent;
-      claim.entry->n_leases = 0;
-    } else {
-      claim.DropHold();
-    }
-  }
-  if (!charged.ok()) attempt.next = Attempt::Next::kAgain;  // The limit fell in between.
-  attempt.given.clear();
-  signal_->Raise();
-}
-
-absl::Status ExpertCache::WaitForLoad(const Ticket& ticket, const Claim& claim) {
-  while (claim.job != nullptr) {
-    const uint64_t seen = signal_->count();
-    {
-      MutexLock lock(mutex_);
-      if (claim.job->done) return claim.job->status;
-    }
-    COTERIE_RETURN_IF_ERROR(CheckPatience(ticket, /*loading=*/true));
-    signal_->WaitPast(seen, absl::Now() + (ticket.deadline - options_.clock()));
-  }
-  return absl::OkStatus();
+  COTERIE_RETURN_IF_ERROR(CheckPatience(ticket, /*loading=*/true));
+  return std::nullopt;
 }
 
 absl::Status ExpertCache::CheckPatience(const Ticket& ticket, bool loading) {
@@ -311,6 +173,12 @@ void ExpertCache::LetGo(Claim& claim, bool cancelled) {
   signal_->Raise();
 }
 
+void ExpertCache::Abandon(Ticket& ticket) {
+  LeaveQueue(ticket);
+  if (ticket.claim) LetGo(*ticket.claim, /*cancelled=*/true);
+  ticket.claim.reset();
+}
+
 Lease ExpertCache::MakeLease(const Ticket& ticket, Claim& claim) {
   Lease lease;
   lease.cache_ = this;
@@ -321,7 +189,9 @@ Lease ExpertCache::MakeLease(const Ticket& ticket, Claim& claim) {
   lease.origin_.wait_time = options_.clock() - ticket.arrival;
   lease.origin_.evictions = std::move(claim.evictions);
   if (claim.begins_load()) lease.origin_.loaded_bytes = claim.job->bytes;
+  lease.start_ = options_.clock();
   MutexLock lock(mutex_);
+  lease_starts_.insert(lease.start_);
   lease.model_ = claim.entry->model.get();
   if (claim.job != nullptr) lease.origin_.load_time = claim.job->took;
   if (claim.how == LeaseOrigin::How::kHit) ++stats_.n_hits;
@@ -340,6 +210,7 @@ void ExpertCache::ReturnLease(Lease& lease) {
     Entry& entry = *entries_.at(lease.base_);
     COTERIE_CHECK(entry.n_leases > 0, "a lease is given back once");
     --entry.n_leases;
+    lease_starts_.erase(lease_starts_.find(lease.start_));
     const absl::Time now = options_.clock();
     entry.recent_uses = RecentUsesAt(entry.View(), now);
     entry.last_use = now;
@@ -347,50 +218,31 @@ void ExpertCache::ReturnLease(Lease& lease) {
   signal_->Raise();
 }
 
-bool ExpertCache::MayGoLocked(const Ticket& ticket) const {
-  for (const Ticket* earlier : queue_) {
-    if (earlier->number >= ticket.number) break;
-    if (earlier->n_bypassed >= options_.max_bypass || CouldGoLocked(*earlier)) return false;
+LeaseRequest::LeaseRequest(ExpertCache& cache, std::unique_ptr<ExpertCache::Ticket> ticket)
+    : cache_(&cache), ticket_(std::move(ticket)) {}
+
+LeaseRequest::LeaseRequest(LeaseRequest&&) noexcept = default;
+
+LeaseRequest& LeaseRequest::operator=(LeaseRequest&& other) noexcept {
+  if (this != &other) {
+    if (ticket_ != nullptr) cache_->Abandon(*ticket_);
+    cache_ = other.cache_;
+    ticket_ = std::move(other.ticket_);
   }
-  return true;
+  return *this;
 }
 
-bool ExpertCache::CouldGoLocked(const Ticket& ticket) const {
-  const auto found = entries_.find(ticket.need.base);
-  if (found == entries_.end()) return false;
-  const Entry& entry = *found->second;
-  if (entry.state == BaseState::kEvicting) return false;
-  if (entry.state == BaseState::kLoading && entry.job->abandoned) return false;
-  const int64_t base_bytes = entry.state == BaseState::kAbsent ? entry.footprint.total_bytes() : 0;
-  const int64_t sum = SaturatingSum({base_bytes, ticket.need.kv_bytes, ticket.need.scratch_bytes});
-  const BudgetSnapshot ledger = budget_.Snapshot();
-  const int64_t free_bytes = ledger.limit_bytes - ledger.used_bytes;
-  return sum <= free_bytes || !ChooseLocked(sum - free_bytes, &ticket, &entry).empty();
+LeaseRequest::~LeaseRequest() {
+  if (ticket_ != nullptr) cache_->Abandon(*ticket_);
 }
 
-void ExpertCache::EnterQueueLocked(Ticket& ticket) {
-  if (ticket.queued) return;
-  const auto place = std::find_if(queue_.begin(), queue_.end(), [&](const Ticket* other) {
-    return other->number > ticket.number;
-  });
-  queue_.insert(place, &ticket);
-  ticket.queued = true;
-  ++stats_.n_waits;
+std::optional<absl::StatusOr<Lease>> LeaseRequest::Poll() {
+  COTERIE_CHECK(ticket_ != nullptr, "a request is not polled after its result");
+  auto result = cache_->Poll(*ticket_);
+  if (result) ticket_.reset();
+  return result;
 }
 
-void ExpertCache::LeaveQueue(Ticket& ticket) {
-  {
-    MutexLock lock(mutex_);
-    if (!ticket.queued) return;
-    LeaveQueueLocked(ticket);
-  }
-  signal_->Raise();
-}
-
-void ExpertCache::LeaveQueueLocked(Ticket& ticket) {
-  if (!ticket.queued) return;
-  queue_.remove(&ticket);
-  ticket.queued = false;
-}
+absl::Time LeaseRequest::look_again() const { return ticket_->look_again; }
 
 }  // namespace coterie

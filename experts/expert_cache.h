@@ -1,10 +1,11 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <list>
 #include <map>
 #include <memory>
+#include <optional>
+#include <set>
 #include <stop_token>
 #include <string>
 #include <thread>
@@ -13,7 +14,6 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
 
 #include "core/memory/memory_budget.h"
@@ -21,24 +21,20 @@
 #include "experts/base_source.h"
 #include "experts/cache_events.h"
 #include "experts/eviction_policy.h"
+#include "experts/expert_cache_options.h"
+#include "experts/freed_check.h"
 #include "experts/lease.h"
 #include "experts/room_signal.h"
 
 namespace coterie {
+
+class LeaseRequest;
 
 // What one request wants: a base, and the bytes it will use beside it.
 struct Need {
   BaseId base;
   int64_t kv_bytes = 0;
   int64_t scratch_bytes = 0;
-};
-
-struct ExpertCacheOptions {
-  std::shared_ptr<const EvictionPolicy> policy = {};  // Null: ReloadCostPolicy.
-  std::function<absl::Time()> clock = &absl::Now;     // Does not block.
-  int max_bypass = 8;                                 // How often a waiting request may be passed.
-  absl::Duration first_backoff = absl::Milliseconds(500);
-  absl::Duration max_backoff = absl::Seconds(60);
 };
 
 // The bases that are loaded now, inside a memory budget. Thread-safe.
@@ -53,8 +49,11 @@ struct ExpertCacheOptions {
 // with no lock held.
 //
 // Requests that do not fit wait in order of arrival. A later one may pass an earlier one that
-// cannot go yet, but each is passed at most max_bypass times. A thread that waits in Acquire while
-// it holds another lease can wait for itself: give it a deadline.
+// cannot go yet, but each is passed at most max_bypass times and for max_bypass_wait. A base that
+// was just loaded is kept for a moment for those who use it in turns (see HeldUntil). A thread that
+// waits in Acquire while it holds another lease can wait for itself: give it a deadline.
+//
+// Time passes in Tick, which somebody calls about once a second.
 class ExpertCache : public Reclaimer {
  public:
   using Options = ExpertCacheOptions;
@@ -77,9 +76,15 @@ class ExpertCache : public Reclaimer {
   // After an error nothing stays charged for this request.
   absl::StatusOr<Lease> Acquire(const Need& need, absl::Time deadline, std::stop_token stop = {});
 
+  // The same without blocking: experts/lease_request.h.
+  LeaseRequest Begin(Need need, absl::Time deadline, std::stop_token stop = {});
+
   // Begins to load into free memory, if the base is absent; evicts nothing and does not wait. A
   // request joins it; a request that lacks memory stops it. kUnavailable if there is no room now.
   absl::Status Prefetch(const BaseId& base);
+
+  // How long an idle base stays loaded. InfiniteDuration: until others need the room.
+  void SetKeepAlive(const BaseId& base, absl::Duration keep_alive);
 
   // A pinned base is not evicted. Pins are counted and outlast the base; they load nothing.
   // kResourceExhausted if pinned bases would not all fit together.
@@ -96,12 +101,21 @@ class ExpertCache : public Reclaimer {
   // Evicts idle bases until the budget is within its limit or none is idle; for after a SetLimit.
   void EvictOvershoot();
 
+  // Evicts the one idle base that is cheapest to have again, because the system is short of memory.
+  // Returns its bytes; 0 if none is idle. Who waits for memory gets none of it by this.
+  int64_t EvictOne(const std::string& why);
+
+  // Does what time brings: lets bases go whose keep-alive has passed, gives up stalled loads,
+  // returns to a lowered limit as leases end.
+  void Tick();
+
   CacheSnapshot Snapshot() const;
   CacheStats Stats() const;
   void SetEventSink(CacheEventSink sink);
 
  private:
   friend class Lease;
+  friend class LeaseRequest;
   class ProgressReporter;
   struct Attempt;
   struct Claim;
@@ -111,23 +125,29 @@ class ExpertCache : public Reclaimer {
   struct Victim;
 
   // Requests.
-  absl::Status WaitForClaim(Ticket& ticket, Claim& claim);
+  std::optional<absl::StatusOr<Lease>> Poll(Ticket& ticket);
+  std::optional<absl::Status> PollClaim(Ticket& ticket);
+  std::optional<absl::Status> PollLoad(Ticket& ticket);
+  absl::Status CheckPatience(const Ticket& ticket, bool loading);
+  void LetGo(Claim& claim, bool cancelled);
+  void Abandon(Ticket& ticket);
+  Lease MakeLease(const Ticket& ticket, Claim& claim);
+  void ReturnLease(Lease& lease);
+
+  // Claims of memory.
   Attempt TryClaim(Ticket& ticket);
   Attempt TryClaimLocked(Ticket& ticket) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  Attempt ChargeLocked(const Ticket& ticket, Entry& entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void ArriveLocked(Ticket& ticket) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  Attempt ChargeLocked(Ticket& ticket, Entry& entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status CheckItCanFitLocked(const Need& need, const Entry& entry)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   Claim HoldLocked(const Need& need, Entry& entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void FreeAndCharge(Attempt& attempt);
-  absl::Status WaitForLoad(const Ticket& ticket, const Claim& claim);
-  absl::Status CheckPatience(const Ticket& ticket, bool loading);
-  void LetGo(Claim& claim, bool cancelled);
-  Lease MakeLease(const Ticket& ticket, Claim& claim);
-  void ReturnLease(Lease& lease);
 
   // The queue for memory.
   bool MayGoLocked(const Ticket& ticket) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool CouldGoLocked(const Ticket& ticket) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool MayNotBePassedLocked(const Ticket& ticket) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void EnterQueueLocked(Ticket& ticket) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void LeaveQueue(Ticket& ticket);
   void LeaveQueueLocked(Ticket& ticket) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -137,23 +157,35 @@ class ExpertCache : public Reclaimer {
   // Eviction.
   std::vector<EntryView> ViewsLocked(const Ticket* ticket, const Entry* spared) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  std::vector<EntryView> ChooseLocked(int64_t bytes, const Ticket* ticket,
-                                      const Entry* spared) const
+  absl::Time SpareHeldLocked(std::vector<EntryView>& views, const Ticket& ticket) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  std::vector<Victim> PickVictimsLocked(int64_t bytes, const Ticket* ticket, const Entry* spared)
+  std::vector<EntryView> ChooseLocked(int64_t bytes, const std::vector<EntryView>& views) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  Victim TakeVictimLocked(Entry& entry, std::string why, const BaseId& for_base)
+  std::vector<Victim> VictimsForLocked(int64_t bytes, Ticket& ticket, const Entry& spared)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  std::vector<Victim> VictimsLocked(int64_t bytes, EvictionCause cause, const std::string& why)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  Victim TakeVictimLocked(Entry& entry, EvictionCause cause, std::string why)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   std::vector<Reservation> Free(std::vector<Victim>& victims);
+  void MeasureFreed(int64_t resident_before_bytes, std::vector<Reservation>& freed);
+  void NoteEvictedLocked(const Victim& victim) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   std::vector<std::stop_source> AbandonUnwantedLoadsLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  // Upkeep.
+  absl::Duration KeepAliveLocked(const BaseId& base) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void LookForUnreturned();
+  std::vector<Victim> ExpiredLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  std::vector<std::stop_source> StalledLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   // Loads.
   absl::StatusOr<BaseFootprint> MeasureIfAbsent(const BaseId& base);
   Entry& EntryLocked(const BaseId& base, const BaseFootprint& footprint)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   std::shared_ptr<LoadJob> BeginJobLocked(Entry& entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void StartThread(std::shared_ptr<LoadJob> job);
+  void StartLoad(std::shared_ptr<LoadJob> job);
   void RunLoad(LoadJob& job);
+  void ForgetUnusedPrefetchLocked(Entry& entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void FinishLoad(LoadJob& job, std::shared_ptr<const BaseModel> model, absl::Duration took);
   void FailLoad(LoadJob& job, const absl::Status& status);
   absl::Duration NoteFailureLocked(Entry& entry, const absl::Status& status)
@@ -178,6 +210,11 @@ class ExpertCache : public Reclaimer {
   uint64_t n_arrivals_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t n_events_ ABSL_GUARDED_BY(mutex_) = 0;
   CacheStats stats_ ABSL_GUARDED_BY(mutex_);
+  mutable ChurnMonitor churn_ ABSL_GUARDED_BY(mutex_);
+  FreedCheck freed_check_ ABSL_GUARDED_BY(mutex_);
+  Reservation unreturned_ ABSL_GUARDED_BY(mutex_);  // Evicted, but still resident.
+  std::map<BaseId, absl::Duration> keep_alive_ ABSL_GUARDED_BY(mutex_);
+  std::multiset<absl::Time> lease_starts_ ABSL_GUARDED_BY(mutex_);
   std::shared_ptr<const CacheEventSink> sink_ ABSL_GUARDED_BY(mutex_);
 
   struct Loader {

@@ -1,23 +1,15 @@
-// What leaves an ExpertCache, what stays, and what it says of itself.
+// What leaves an ExpertCache and what stays.
 
 #include <algorithm>
 #include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 
-#include "core/base/status_macros.h"
 #include "experts/expert_cache.h"
 #include "experts/expert_cache_state.h"
 
 namespace coterie {
-
-bool ExpertCache::IsWantedBeforeLocked(const BaseId& base, const Ticket* ticket) const {
-  return std::any_of(queue_.begin(), queue_.end(), [&](const Ticket* other) {
-    return other->need.base == base && (ticket == nullptr || other->number < ticket->number);
-  });
-}
 
 std::vector<EntryView> ExpertCache::ViewsLocked(const Ticket* ticket, const Entry* spared) const {
   std::vector<EntryView> views;
@@ -32,9 +24,24 @@ std::vector<EntryView> ExpertCache::ViewsLocked(const Ticket* ticket, const Entr
   return views;
 }
 
-std::vector<EntryView> ExpertCache::ChooseLocked(int64_t bytes, const Ticket* ticket,
-                                                 const Entry* spared) const {
-  const std::vector<EntryView> views = ViewsLocked(ticket, spared);
+// Keeps what is worth keeping for its own next request out of the hands of `ticket`, for a while.
+// Returns when the first such base is free to go.
+absl::Time ExpertCache::SpareHeldLocked(std::vector<EntryView>& views, const Ticket& ticket) const {
+  const absl::Time now = options_.clock();
+  absl::Time first = absl::InfiniteFuture();
+  const absl::Time patience_ends = ticket.arrival + options_.hold.longest;
+  if (ticket.try_once() || now >= patience_ends || MayNotBePassedLocked(ticket)) return first;
+  for (EntryView& view : views) {
+    const absl::Time until = std::min(HeldUntil(view, options_.hold), patience_ends);
+    if (!view.evictable() || until <= now) continue;
+    view.idle = false;
+    first = std::min(first, until);
+  }
+  return first;
+}
+
+std::vector<EntryView> ExpertCache::ChooseLocked(int64_t bytes,
+                                                 const std::vector<EntryView>& views) const {
   std::vector<EntryView> chosen;
   int64_t chosen_bytes = 0;
   for (const BaseId& id : options_.policy->PickVictims(views, bytes)) {
@@ -49,27 +56,41 @@ std::vector<EntryView> ExpertCache::ChooseLocked(int64_t bytes, const Ticket* ti
   return chosen_bytes < bytes ? std::vector<EntryView>() : chosen;
 }
 
-std::vector<ExpertCache::Victim> ExpertCache::PickVictimsLocked(int64_t bytes, const Ticket* ticket,
-                                                                const Entry* spared) {
-  const BaseId for_base = ticket == nullptr ? BaseId() : ticket->need.base;
-  const std::string whom = for_base.empty() ? "the budget" : for_base;
+std::vector<ExpertCache::Victim> ExpertCache::VictimsForLocked(int64_t bytes, Ticket& ticket,
+                                                               const Entry& spared) {
+  std::vector<EntryView> views = ViewsLocked(&ticket, &spared);
+  const absl::Time held_until = SpareHeldLocked(views, ticket);
   std::vector<Victim> victims;
-  for (const EntryView& view : ChooseLocked(bytes, ticket, spared)) {
-    std::string why = absl::StrFormat("%s; for %s, which lacked %.1f MB",
-                                      options_.policy->Reason(view, options_.clock()), whom,
-                                      static_cast<double>(bytes) / 1e6);
-    victims.push_back(TakeVictimLocked(*entries_.at(view.id), std::move(why), for_base));
+  for (const EntryView& view : ChooseLocked(bytes, views)) {
+    victims.push_back(TakeVictimLocked(*entries_.at(view.id), EvictionCause::kRequest,
+                                       options_.policy->Reason(view, options_.clock())));
+    victims.back().event.for_base = ticket.need.base;
+    victims.back().event.need_bytes = bytes;
+  }
+  if (victims.empty()) ticket.look_again = std::min(ticket.look_again, held_until);
+  return victims;
+}
+
+std::vector<ExpertCache::Victim> ExpertCache::VictimsLocked(int64_t bytes, EvictionCause cause,
+                                                            const std::string& why) {
+  std::vector<Victim> victims;
+  for (const EntryView& view : ChooseLocked(bytes, ViewsLocked(nullptr, nullptr))) {
+    victims.push_back(
+        TakeVictimLocked(*entries_.at(view.id), cause,
+                         absl::StrCat(why, "; ", options_.policy->Reason(view, options_.clock()))));
+    victims.back().event.need_bytes = bytes;
   }
   return victims;
 }
 
-ExpertCache::Victim ExpertCache::TakeVictimLocked(Entry& entry, std::string why,
-                                                  const BaseId& for_base) {
+ExpertCache::Victim ExpertCache::TakeVictimLocked(Entry& entry, EvictionCause cause,
+                                                  std::string why) {
   Victim victim;
   victim.entry = &entry;
   victim.event = NewEventLocked(CacheEvent::Kind::kEvicted, entry);
+  victim.event.cause = cause;
   victim.event.why = std::move(why);
-  victim.event.for_base = for_base;
+  victim.age = options_.clock() - entry.loaded_at;
   victim.model = std::move(entry.model);
   victim.charges.push_back(std::move(entry.weights));
   victim.charges.push_back(std::move(entry.tokenizer));
@@ -78,22 +99,61 @@ ExpertCache::Victim ExpertCache::TakeVictimLocked(Entry& entry, std::string why,
 }
 
 std::vector<Reservation> ExpertCache::Free(std::vector<Victim>& victims) {
+  const int64_t resident_before_bytes = options_.resident_bytes ? options_.resident_bytes() : 0;
   std::vector<Reservation> freed;
   for (Victim& victim : victims) {
     victim.model.reset();
     for (Reservation& charge : victim.charges) freed.push_back(std::move(charge));
   }
+  if (options_.trim) options_.trim();
+  if (options_.resident_bytes) MeasureFreed(resident_before_bytes, freed);
   {
     MutexLock lock(mutex_);
     for (Victim& victim : victims) {
+      NoteEvictedLocked(victim);
       victim.entry->state = BaseState::kAbsent;
-      ++stats_.n_evictions;
-      stats_.evicted_bytes += victim.event.bytes;
     }
   }
   for (const Victim& victim : victims) Emit(victim.event);
   signal_->Raise();
   return freed;
+}
+
+// What was measured to be still there stays charged, at the cost of who would have got it.
+void ExpertCache::MeasureFreed(int64_t resident_before_bytes, std::vector<Reservation>& freed) {
+  FreedSample sample{.resident_before_bytes = resident_before_bytes,
+                     .resident_after_bytes = options_.resident_bytes()};
+  for (const Reservation& charge : freed) sample.promised_bytes += charge.bytes();
+  const int64_t used_bytes = budget_.Snapshot().used_bytes;
+  MutexLock lock(mutex_);
+  sample.used_after_bytes = used_bytes - sample.promised_bytes - unreturned_.bytes();
+  const int64_t unreturned_bytes = freed_check_.Note(sample);
+  stats_.n_freed_shortfalls = freed_check_.n_shortfalls();
+  if (unreturned_bytes <= unreturned_.bytes()) {
+    unreturned_.ShrinkTo(unreturned_bytes);
+    return;
+  }
+  std::vector<Reservation> given;
+  int64_t more_bytes = unreturned_bytes - unreturned_.bytes();
+  for (Reservation& charge : freed) {
+    const int64_t part_bytes = std::min(more_bytes, charge.bytes());
+    given.push_back(charge.Split(part_bytes));
+    more_bytes -= part_bytes;
+  }
+  given.push_back(std::move(unreturned_));
+  int64_t sum = 0;
+  for (const Reservation& part : given) sum += part.bytes();
+  auto kept = budget_.Exchange(given, {{Purpose::kUnreturned, sum}});
+  if (kept.ok()) unreturned_ = std::move(kept->front());  // Else the limit is below what is used.
+}
+
+void ExpertCache::NoteEvictedLocked(const Victim& victim) {
+  ++stats_.n_evictions;
+  ++stats_.n_evictions_by_cause[static_cast<size_t>(victim.event.cause)];
+  stats_.evicted_bytes += victim.event.bytes;
+  stats_.age_at_eviction += victim.age;
+  ForgetUnusedPrefetchLocked(*victim.entry);
+  churn_.NoteEvicted(victim.event.base, options_.clock());
 }
 
 std::vector<std::stop_source> ExpertCache::AbandonUnwantedLoadsLocked() {
@@ -112,7 +172,7 @@ std::vector<Reservation> ExpertCache::Reclaim(int64_t bytes_needed) {
   std::vector<Victim> victims;
   {
     MutexLock lock(mutex_);
-    victims = PickVictimsLocked(bytes_needed, nullptr, nullptr);
+    victims = VictimsLocked(bytes_needed, EvictionCause::kReclaim, "for the budget");
   }
   return victims.empty() ? std::vector<Reservation>() : Free(victims);
 }
@@ -127,9 +187,21 @@ void ExpertCache::EvictOvershoot() {
       if (view.evictable()) evictable_bytes += view.bytes;
     }
     const int64_t overshoot_bytes = ledger.used_bytes - ledger.limit_bytes;
-    victims = PickVictimsLocked(std::min(overshoot_bytes, evictable_bytes), nullptr, nullptr);
+    victims = VictimsLocked(std::min(overshoot_bytes, evictable_bytes), EvictionCause::kLimit,
+                            "the limit was lowered");
   }
   if (!victims.empty()) Free(victims);
+}
+
+int64_t ExpertCache::EvictOne(const std::string& why) {
+  std::vector<Victim> victims;
+  {
+    MutexLock lock(mutex_);
+    victims = VictimsLocked(1, EvictionCause::kPressure, why);
+    if (victims.empty()) return 0;
+  }
+  Free(victims);
+  return victims.front().event.bytes;
 }
 
 absl::Status ExpertCache::Evict(const BaseId& base) {
@@ -150,95 +222,10 @@ absl::Status ExpertCache::Evict(const BaseId& base) {
           absl::StrCat("the base is in use, loading or being evicted: base=", base,
                        ", n_leases=", entry.n_leases));
     }
-    victims.push_back(TakeVictimLocked(entry, "asked for", BaseId()));
+    victims.push_back(TakeVictimLocked(entry, EvictionCause::kAsked, "asked for"));
   }
   Free(victims);
   return absl::OkStatus();
-}
-
-absl::Status ExpertCache::Pin(const BaseId& base) {
-  COTERIE_ASSIGN_OR_RETURN(const BaseFootprint footprint, MeasureIfAbsent(base));
-  MutexLock lock(mutex_);
-  Entry& entry = EntryLocked(base, footprint);
-  const BudgetSnapshot ledger = budget_.Snapshot();
-  const int64_t room_bytes =
-      ledger.limit_bytes - ledger.bytes_by_purpose[static_cast<size_t>(Purpose::kRouter)];
-  int64_t pinned_bytes = 0;
-  for (const auto& [id, other] : entries_) {
-    if (other->n_pins > 0 && other.get() != &entry) pinned_bytes += other->footprint.total_bytes();
-  }
-  if (entry.footprint.total_bytes() > room_bytes - pinned_bytes) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("pinned bases would not fit in the memory budget: base=", base,
-                     ", bytes=", entry.footprint.total_bytes(), ", pinned_bytes=", pinned_bytes,
-                     ", limit_bytes=", ledger.limit_bytes));
-  }
-  ++entry.n_pins;
-  return absl::OkStatus();
-}
-
-absl::Status ExpertCache::Unpin(const BaseId& base) {
-  {
-    MutexLock lock(mutex_);
-    const auto found = entries_.find(base);
-    if (found == entries_.end() || found->second->n_pins == 0) {
-      return absl::FailedPreconditionError(absl::StrCat("the base is not pinned: base=", base));
-    }
-    --found->second->n_pins;
-  }
-  signal_->Raise();
-  return absl::OkStatus();
-}
-
-CacheSnapshot ExpertCache::Snapshot() const {
-  CacheSnapshot residency;
-  MutexLock lock(mutex_);
-  for (const auto& [id, entry] : entries_) {
-    residency.bases.push_back(
-        {.base = id,
-         .state = entry->state,
-         .bytes = entry->footprint.total_bytes(),
-         .done_bytes = entry->job == nullptr ? 0 : entry->job->done_bytes.load(),
-         .n_leases = entry->n_leases,
-         .n_pins = entry->n_pins,
-         .n_uses = entry->n_uses,
-         .last_use = entry->last_use,
-         .reload_time = entry->reload_time,
-         .n_failures = entry->n_failures});
-  }
-  return residency;
-}
-
-CacheStats ExpertCache::Stats() const {
-  const int64_t peak_bytes = budget_.Snapshot().peak_bytes;
-  MutexLock lock(mutex_);
-  CacheStats stats = stats_;
-  stats.peak_bytes = peak_bytes;
-  return stats;
-}
-
-void ExpertCache::SetEventSink(CacheEventSink sink) {
-  auto shared = sink ? std::make_shared<const CacheEventSink>(std::move(sink)) : nullptr;
-  MutexLock lock(mutex_);
-  sink_.swap(shared);
-}
-
-CacheEvent ExpertCache::NewEventLocked(CacheEvent::Kind kind, const Entry& entry) {
-  CacheEvent event;
-  event.kind = kind;
-  event.sequence = ++n_events_;
-  event.base = entry.id;
-  event.bytes = entry.footprint.total_bytes();
-  return event;
-}
-
-void ExpertCache::Emit(const CacheEvent& event) {
-  std::shared_ptr<const CacheEventSink> sink;
-  {
-    MutexLock lock(mutex_);
-    sink = sink_;
-  }
-  if (sink != nullptr) (*sink)(event);
 }
 
 }  // namespace coterie

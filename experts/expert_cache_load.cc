@@ -29,10 +29,11 @@ class ExpertCache::ProgressReporter : public LoadObserver {
         total_bytes > 0 ? static_cast<double>(done_bytes) / static_cast<double>(total_bytes) : 0.0;
     const int64_t done_of_base = std::clamp(
         static_cast<int64_t>(part * static_cast<double>(job_.bytes)), int64_t{0}, job_.bytes);
-    job_.done_bytes.store(done_of_base);
     CacheEvent event;
     {
       MutexLock lock(cache_.mutex_);
+      if (done_of_base > job_.done_bytes.load()) job_.last_progress = cache_.options_.clock();
+      job_.done_bytes.store(done_of_base);
       event = cache_.NewEventLocked(CacheEvent::Kind::kLoading, *job_.entry);
     }
     event.done_bytes = done_of_base;
@@ -69,7 +70,12 @@ ExpertCache::Entry& ExpertCache::EntryLocked(const BaseId& base, const BaseFootp
     entry = std::make_unique<Entry>();
     entry->id = base;
   }
-  if (entry->state == BaseState::kAbsent) entry->footprint = footprint;
+  if (entry->state != BaseState::kAbsent) return *entry;
+  if (entry->footprint.version != footprint.version) {  // Another file: what failed may work now.
+    entry->n_failures = 0;
+    entry->retry_at = absl::InfinitePast();
+  }
+  entry->footprint = footprint;
   return *entry;
 }
 
@@ -94,9 +100,10 @@ absl::Status ExpertCache::Prefetch(const BaseId& base) {
     entry.tokenizer = std::move(charged[1]);
     job = entry.job = BeginJobLocked(entry);
     job->prefetch = true;
+    entry.unused_prefetch = true;
     ++stats_.n_prefetches;
   }
-  StartThread(std::move(job));
+  StartLoad(std::move(job));
   return absl::OkStatus();
 }
 
@@ -105,11 +112,16 @@ std::shared_ptr<ExpertCache::LoadJob> ExpertCache::BeginJobLocked(Entry& entry) 
   job->entry = &entry;
   job->base = entry.id;
   job->bytes = entry.footprint.total_bytes();
+  job->last_progress = options_.clock();
   entry.state = BaseState::kLoading;
   return job;
 }
 
-void ExpertCache::StartThread(std::shared_ptr<LoadJob> job) {
+void ExpertCache::StartLoad(std::shared_ptr<LoadJob> job) {
+  if (options_.run_load) {
+    options_.run_load([this, job = std::move(job)] { RunLoad(*job); });
+    return;
+  }
   MutexLock lock(threads_mutex_);
   const auto ended = std::partition(loaders_.begin(), loaders_.end(),
                                     [](const Loader& loader) { return !loader.job->ended.load(); });
@@ -154,6 +166,7 @@ void ExpertCache::FinishLoad(LoadJob& job, std::shared_ptr<const BaseModel> mode
     entry.model = std::move(model);
     entry.state = BaseState::kReady;
     entry.job = nullptr;
+    entry.loaded_at = options_.clock();
     const bool first = entry.reload_time == absl::ZeroDuration();
     entry.reload_time = first ? took : kNewestLoad * took + (1 - kNewestLoad) * entry.reload_time;
     entry.n_failures = 0;
@@ -163,6 +176,7 @@ void ExpertCache::FinishLoad(LoadJob& job, std::shared_ptr<const BaseModel> mode
     ++stats_.n_loads;
     stats_.loaded_bytes += job.bytes;
     stats_.load_time += took;
+    stats_.n_reloads += churn_.NoteLoaded(job.base, job.bytes, took, entry.loaded_at);
   }
   signal_->Raise();
 }
@@ -175,8 +189,9 @@ void ExpertCache::FailLoad(LoadJob& job, const absl::Status& status) {
     given.push_back(std::move(job.entry->weights));
     given.push_back(std::move(job.entry->tokenizer));
     event = NewEventLocked(CacheEvent::Kind::kLoadFailed, *job.entry);
+    ForgetUnusedPrefetchLocked(*job.entry);
     if (job.abandoned) {
-      ++stats_.n_cancelled_loads;
+      if (job.stalled.ok()) ++stats_.n_cancelled_loads;  // A stall has been counted.
     } else {
       event.retry_in = NoteFailureLocked(*job.entry, status);
     }
@@ -197,10 +212,19 @@ void ExpertCache::FailLoad(LoadJob& job, const absl::Status& status) {
   signal_->Raise();
 }
 
+void ExpertCache::ForgetUnusedPrefetchLocked(Entry& entry) {
+  if (!entry.unused_prefetch) return;
+  entry.unused_prefetch = false;
+  ++stats_.n_prefetch_wasted;
+  stats_.prefetch_wasted_bytes += entry.footprint.total_bytes();
+}
+
 absl::Duration ExpertCache::NoteFailureLocked(Entry& entry, const absl::Status& status) {
   absl::Duration backoff = options_.first_backoff;
   for (int64_t i = 0; i < entry.n_failures && backoff < options_.max_backoff; ++i) backoff *= 2;
   backoff = std::min(backoff, options_.max_backoff);
+  const size_t hash = std::hash<std::string>()(absl::StrCat(entry.id, "#", entry.n_failures));
+  backoff *= 1 - options_.backoff_jitter * static_cast<double>(hash % 1024) / 1024;
   ++entry.n_failures;
   ++stats_.n_failed_loads;
   entry.failure = status;

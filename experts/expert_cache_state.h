@@ -4,6 +4,8 @@
 
 #include <atomic>
 #include <cstdint>
+#include <initializer_list>
+#include <limits>
 #include <list>
 #include <memory>
 #include <optional>
@@ -18,6 +20,14 @@
 
 namespace coterie {
 
+inline int64_t SaturatingSum(std::initializer_list<int64_t> parts) {
+  int64_t sum = 0;
+  for (int64_t part : parts) {
+    if (__builtin_add_overflow(sum, part, &sum)) return std::numeric_limits<int64_t>::max();
+  }
+  return sum;
+}
+
 // One base. Everything is guarded by the cache's mutex_.
 struct ExpertCache::Entry {
   EntryView View() const {
@@ -27,6 +37,8 @@ struct ExpertCache::Entry {
             .n_uses = n_uses,
             .recent_uses = recent_uses,
             .reload_time = reload_time,
+            .loaded_at = loaded_at,
+            .reuse_gap = reuse_gap,
             .idle = false,
             .pinned = n_pins > 0};
   }
@@ -44,6 +56,9 @@ struct ExpertCache::Entry {
   double recent_uses = 0;
   absl::Time last_use = absl::InfinitePast();
   absl::Duration reload_time;
+  absl::Time loaded_at = absl::InfinitePast();
+  absl::Duration reuse_gap = absl::InfiniteDuration();
+  bool unused_prefetch = false;  // Loaded or being loaded by a prefetch that no request met yet.
   int64_t n_failures = 0;
   absl::Time retry_at = absl::InfinitePast();
   absl::Status failure;
@@ -61,26 +76,12 @@ struct ExpertCache::LoadJob {
   // Guarded by the cache's mutex_.
   bool prefetch = false;
   bool abandoned = false;  // Being stopped: nobody joins any more.
+  absl::Time last_progress;
   bool done = false;
   bool never_began = false;  // Done without an attempt: who waits starts over.
   absl::Status status;
+  absl::Status stalled;  // Not ok: who waits gets this, though the load has not ended.
   absl::Duration took;
-};
-
-// One request while it waits. Lives on the stack of Acquire.
-struct ExpertCache::Ticket {
-  const Need& need;
-  absl::Time deadline;
-  std::stop_token stop;
-  absl::Time arrival;
-
-  bool try_once() const { return deadline <= arrival; }
-
-  std::optional<BaseFootprint> footprint = {};  // Measured for this request.
-  // Guarded by the cache's mutex_.
-  uint64_t number = 0;  // Order of arrival, from 1.
-  int n_bypassed = 0;
-  bool queued = false;
 };
 
 // A base held for one request, and the bytes charged for it.
@@ -99,12 +100,31 @@ struct ExpertCache::Claim {
   void DropHold();
 };
 
+// One request while it waits.
+struct ExpertCache::Ticket {
+  Need need;
+  absl::Time deadline;
+  std::stop_token stop;
+  absl::Time arrival;
+
+  bool try_once() const { return deadline <= arrival; }
+
+  std::optional<BaseFootprint> footprint = {};  // Measured for this request.
+  std::optional<Claim> claim = {};              // While it waits for the load.
+  absl::Time look_again = deadline;
+  // Guarded by the cache's mutex_.
+  uint64_t number = 0;  // Order of arrival, from 1.
+  int n_bypassed = 0;
+  bool queued = false;
+};
+
 // A base that is leaving: taken out of its entry, not yet freed.
 struct ExpertCache::Victim {
   Entry* entry = nullptr;
   std::shared_ptr<const BaseModel> model;
   std::vector<Reservation> charges;
   CacheEvent event;
+  absl::Duration age;  // Since its load.
 };
 
 // What a look at the world led to.

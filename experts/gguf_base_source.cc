@@ -1,6 +1,8 @@
 #include "experts/gguf_base_source.h"
 
 #include <algorithm>
+#include <filesystem>
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -12,6 +14,14 @@ namespace {
 
 // Bytes read between two reports of progress and looks at a cancel.
 constexpr size_t kLoadStepBytes = 32 << 20;
+
+uint64_t FileVersion(const std::string& path) {
+  std::error_code error;
+  const auto time = std::filesystem::last_write_time(path, error);
+  if (error) return 0;
+  const auto size = std::filesystem::file_size(path, error);
+  return static_cast<uint64_t>(time.time_since_epoch().count()) * 31 + (error ? 0 : size);
+}
 
 }  // namespace
 
@@ -36,6 +46,7 @@ absl::StatusOr<BaseProfile> GgufBaseSource::Profile(const BaseId& id) {
   COTERIE_ASSIGN_OR_RETURN(const std::string path, PathOf(id));
   COTERIE_ASSIGN_OR_RETURN(const std::unique_ptr<const GgufFile> file, GgufFile::Open(path));
   BaseProfile profile;
+  profile.version = FileVersion(path);
   COTERIE_ASSIGN_OR_RETURN(profile.spec, ArchSpec::FromGguf(*file));
   profile.weight_bytes = file->tensor_bytes();
   COTERIE_ASSIGN_OR_RETURN(profile.tokenizer_bytes, Tokenizer::EstimateBytes(*file));
@@ -45,8 +56,15 @@ absl::StatusOr<BaseProfile> GgufBaseSource::Profile(const BaseId& id) {
 }
 
 absl::StatusOr<BaseFootprint> GgufBaseSource::Measure(const BaseId& id) {
+  COTERIE_ASSIGN_OR_RETURN(const std::string path, PathOf(id));
+  const uint64_t version = FileVersion(path);
+  {
+    MutexLock lock(mutex_);
+    const auto it = profiles_.find(id);
+    if (it != profiles_.end() && it->second.version != version) profiles_.erase(it);
+  }
   COTERIE_ASSIGN_OR_RETURN(const BaseProfile profile, Profile(id));
-  return BaseFootprint{profile.weight_bytes, profile.tokenizer_bytes};
+  return BaseFootprint{profile.weight_bytes, profile.tokenizer_bytes, version};
 }
 
 absl::StatusOr<std::shared_ptr<const BaseModel>> GgufBaseSource::Load(const BaseId& id,

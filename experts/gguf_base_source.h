@@ -18,6 +18,7 @@ struct BaseProfile {
   ArchSpec spec;
   int64_t weight_bytes = 0;
   int64_t tokenizer_bytes = 0;  // An upper estimate from the size of the vocabulary.
+  uint64_t version = 0;         // Of the file that was read: its size and time of change.
 };
 
 // Loads bases from GGUF files. Thread-safe.
@@ -26,7 +27,7 @@ class GgufBaseSource : public BaseSource {
   // A base id stands for a file from now on.
   void Register(const BaseId& id, std::string path);
 
-  // Reads the file's description, once per id.
+  // Reads the file's description, once per id and version of the file that Measure sees.
   absl::StatusOr<BaseProfile> Profile(const BaseId& id);
 
   absl::StatusOr<BaseFootprint> Measure(const BaseId& id) override;

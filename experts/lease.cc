@@ -12,7 +12,8 @@ Lease::Lease(Lease&& other) noexcept
       model_(std::exchange(other.model_, nullptr)),
       kv_(std::move(other.kv_)),
       scratch_(std::move(other.scratch_)),
-      origin_(std::move(other.origin_)) {}
+      origin_(std::move(other.origin_)),
+      start_(other.start_) {}
 
 Lease& Lease::operator=(Lease&& other) noexcept {
   if (this != &other) {
@@ -23,6 +24,7 @@ Lease& Lease::operator=(Lease&& other) noexcept {
     kv_ = std::move(other.kv_);
     scratch_ = std::move(other.scratch_);
     origin_ = std::move(other.origin_);
+    start_ = other.start_;
   }
   return *this;
 }

@@ -60,6 +60,7 @@ class Lease {
   Reservation kv_;
   Reservation scratch_;
   LeaseOrigin origin_;
+  absl::Time start_;
 };
 
 }  // namespace coterie

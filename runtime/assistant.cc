@@ -274,8 +274,11 @@ void Assistant::OnCacheEvent(const CacheEvent& event) {
       break;
     case CacheEvent::Kind::kEvicted:
       told.kind = "evicted";
-      told.text = absl::StrCat("evicted ", expert, " (", size, ")",
-                               event.for_base.empty() ? "" : " for ", ExpertsOn(event.for_base));
+      told.text = absl::StrCat("evicted ", expert, " (", event.why, ")");
+      if (!event.for_base.empty()) {
+        absl::StrAppend(&told.text, " for ", ExpertsOn(event.for_base), " (need ",
+                        FormatBytes(event.need_bytes), ")");
+      }
       told.reason = event.why;
       break;
     case CacheEvent::Kind::kLoadFailed:

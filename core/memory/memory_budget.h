@@ -22,8 +22,9 @@ enum class Purpose : uint8_t {
   kRouter,
   kTraining,
   kScratch,
+  kUnreturned,  // Given back, but measured to be still resident.
 };
-inline constexpr int kPurposeCount = 8;
+inline constexpr int kPurposeCount = 9;
 
 // Stable lower-case name, as in statistics: "expert_weights", "kv_cache", ...
 absl::string_view PurposeName(Purpose purpose);

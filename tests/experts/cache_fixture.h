@@ -48,6 +48,7 @@ class CacheFixture : public ::testing::Test {
   void Restart(ExpertCache::Options options) {
     cache_.reset();
     options.clock = [this] { return clock_.Now(); };
+    options.backoff_jitter = 0;
     cache_ = std::make_unique<ExpertCache>(budget_, source_, std::move(options));
     cache_->SetEventSink([this](const CacheEvent& event) {
       MutexLock lock(events_mutex_);

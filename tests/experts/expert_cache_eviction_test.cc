@@ -46,7 +46,9 @@ TEST_F(ExpertCacheEvictionTest, MakesRoomWithAnIdleBaseAndSaysWhy) {
   ASSERT_THAT(evicted, SizeIs(1));
   EXPECT_EQ(evicted[0].for_base, "c");
   EXPECT_EQ(evicted[0].bytes, 100);
-  EXPECT_THAT(evicted[0].why, AllOf(HasSubstr("idle 41.0 s"), HasSubstr("for c")));
+  EXPECT_EQ(evicted[0].need_bytes, 70) << "120 less the 50 that were free";
+  EXPECT_EQ(evicted[0].cause, EvictionCause::kRequest);
+  EXPECT_THAT(evicted[0].why, AllOf(HasSubstr("H="), HasSubstr("idle 41.0 s")));
   EXPECT_EQ(cache_->Stats().n_evictions, 1);
   EXPECT_EQ(cache_->Stats().evicted_bytes, 100);
 }

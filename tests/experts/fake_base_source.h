@@ -65,6 +65,11 @@ class FakeBaseSource : public BaseSource {
     MutexLock lock(mutex_);
     scripts_[base].failures.insert(scripts_[base].failures.end(), n_loads, std::move(status));
   }
+  // The file of `base` is replaced by another of the same size.
+  void Change(const BaseId& base) {
+    MutexLock lock(mutex_);
+    ++scripts_[base].footprint.version;
+  }
   // Called by the destructor of every model from now on.
   void OnFreed(std::function<void(const BaseId&)> on_freed) {
     MutexLock lock(mutex_);
