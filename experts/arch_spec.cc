@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 
+#include "core/base/quote.h"
 #include "core/base/status_macros.h"
 
 namespace coterie {
@@ -12,6 +13,7 @@ namespace {
 // Bounds far above any model meant for one machine; they keep products of extents within int64.
 constexpr int64_t kMaxLayers = 1024;
 constexpr int64_t kMaxExtent = 1 << 20;
+constexpr int64_t kMaxHeads = 4096;
 constexpr int64_t kMaxContextTokens = 1 << 24;
 
 // Reads the keys "ARCHITECTURE.*" of one file.
@@ -42,7 +44,8 @@ class KeyReader {
 
   absl::Status PositiveFloat(absl::string_view name, double fallback, float& value) const {
     COTERIE_ASSIGN_OR_RETURN(const double wide, file_.GetFloat(Key(name), fallback));
-    if (!std::isfinite(wide) || wide <= 0) {
+    // As a float it must be neither zero nor infinite.
+    if (!(wide >= 1e-30 && wide <= 1e30)) {
       return absl::DataLossError(absl::StrCat("model description is out of range: key=", Key(name),
                                               ", value=", wide, ", file=", file_.path()));
     }
@@ -66,9 +69,9 @@ absl::Status ReadRope(const GgufFile& file, const KeyReader& keys, ArchSpec& spe
     COTERIE_RETURN_IF_ERROR(keys.PositiveFloat("rope.scaling.factor", 1, factor));
     spec.rope_position_scale = 1 / factor;
   } else if (scaling != "none") {
-    return absl::UnimplementedError(
-        absl::StrCat("RoPE scaling is not supported (none and linear are): scaling=", scaling,
-                     ", file=", file.path()));
+    return absl::UnimplementedError(absl::StrCat(
+        "RoPE scaling is not supported (none and linear are): scaling=", Quote(scaling),
+        ", file=", file.path()));
   }
   return absl::OkStatus();
 }
@@ -100,7 +103,7 @@ absl::StatusOr<ArchSpec> ArchSpec::FromGguf(const GgufFile& file) {
     spec.rope = RopeKind::kHalves;
   } else {
     return absl::UnimplementedError(absl::StrCat(
-        "architecture is not supported (llama and qwen2 are): architecture=", architecture,
+        "architecture is not supported (llama and qwen2 are): architecture=", Quote(architecture),
         ", file=", file.path()));
   }
   const KeyReader keys(file, architecture);
@@ -115,9 +118,9 @@ absl::StatusOr<ArchSpec> ArchSpec::FromGguf(const GgufFile& file) {
   COTERIE_RETURN_IF_ERROR(keys.Extent("block_count", kMaxLayers, spec.n_layers));
   COTERIE_RETURN_IF_ERROR(keys.Extent("embedding_length", kMaxExtent, spec.d_model));
   COTERIE_RETURN_IF_ERROR(keys.Extent("feed_forward_length", kMaxExtent, spec.d_ff));
-  COTERIE_RETURN_IF_ERROR(keys.Extent("attention.head_count", kMaxExtent, spec.n_heads));
+  COTERIE_RETURN_IF_ERROR(keys.Extent("attention.head_count", kMaxHeads, spec.n_heads));
   COTERIE_RETURN_IF_ERROR(
-      keys.ExtentOr("attention.head_count_kv", kMaxExtent, spec.n_heads, spec.n_kv_heads));
+      keys.ExtentOr("attention.head_count_kv", kMaxHeads, spec.n_heads, spec.n_kv_heads));
   COTERIE_RETURN_IF_ERROR(
       keys.ExtentOr("attention.key_length", 4096, spec.d_model / spec.n_heads, spec.head_dim));
   int64_t value_dim = 0;

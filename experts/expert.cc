@@ -16,7 +16,7 @@ absl::StatusOr<std::shared_ptr<const Expert>> Expert::Open(absl::string_view pat
   COTERIE_ASSIGN_OR_RETURN(expert->tokenizer_, Tokenizer::FromGguf(file));
   if (expert->tokenizer_->n_vocab() > expert->spec_.n_vocab) {
     return absl::DataLossError(absl::StrCat(
-        "the tokenizer has more tokens than the embedding has rows: tokens=",
+        "the tokenizer has more tokens than token_embd.weight has rows: tokens=",
         expert->tokenizer_->n_vocab(), ", rows=", expert->spec_.n_vocab, ", file=", path));
   }
   if (file.Has("tokenizer.chat_template")) {

@@ -15,6 +15,7 @@
 #include "absl/strings/str_join.h"
 #include <nlohmann/json.hpp>
 
+#include "core/base/read_file.h"
 #include "core/base/status_macros.h"
 
 #include <sys/stat.h>
@@ -64,13 +65,10 @@ bool IsSha256(absl::string_view text) {
          });
 }
 
-// Up to `limit` bytes from the beginning of a file; empty if it cannot be read.
-std::string ReadStart(const std::string& path, size_t limit) {
-  std::ifstream stream(path, std::ios::binary);
-  std::string bytes(limit, '\0');
-  stream.read(bytes.data(), static_cast<std::streamsize>(limit));
-  bytes.resize(static_cast<size_t>(std::max<std::streamsize>(0, stream.gcount())));
-  return bytes;
+bool BeginsWithGguf(const std::string& path) {
+  char magic[4] = {};
+  std::ifstream(path, std::ios::binary).read(magic, sizeof(magic));
+  return absl::string_view(magic, sizeof(magic)) == "GGUF";
 }
 
 struct Manifest {
@@ -92,11 +90,8 @@ absl::StatusOr<std::string> StringField(const nlohmann::json& object, const char
 }
 
 absl::StatusOr<Manifest> ReadManifest(const fs::path& file, const fs::path& home) {
-  const std::string text = ReadStart(file.string(), kMaxManifestBytes + 1);
-  if (text.empty()) return absl::DataLossError("it is empty or cannot be read");
-  if (text.size() > kMaxManifestBytes) {
-    return absl::DataLossError(absl::StrCat("it is longer than ", kMaxManifestBytes, " bytes"));
-  }
+  COTERIE_ASSIGN_OR_RETURN(const std::string text, ReadSmallFile(file.string(), kMaxManifestBytes));
+  if (text.empty()) return absl::DataLossError("it is empty");
   const nlohmann::json object = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (!object.is_object()) return absl::DataLossError("it is not a JSON object");
   Manifest manifest;
@@ -185,7 +180,7 @@ absl::StatusOr<ExpertSpec> DescribeModelFile(absl::string_view name, absl::strin
   if (!S_ISREG(status.st_mode)) {
     return absl::InvalidArgumentError(absl::StrCat("the model is not a file: ", where));
   }
-  if (ReadStart(resolved.string(), 4) != "GGUF") {
+  if (!BeginsWithGguf(resolved.string())) {
     return absl::DataLossError(absl::StrCat("the model file is not GGUF: ", where));
   }
   ExpertSpec spec;

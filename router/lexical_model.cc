@@ -17,6 +17,8 @@ namespace {
 
 constexpr int64_t kMaxFeatures = 4'000'000;
 constexpr size_t kShownFeatures = 8;
+// Hashes of words stand a few places from where they belong; only made-up ones crowd.
+constexpr size_t kMaxProbes = 1024;
 
 absl::Status Damaged(const GgufFile& file, absl::string_view what) {
   return absl::DataLossError(
@@ -68,7 +70,10 @@ LexicalVocabulary::LexicalVocabulary(std::vector<uint32_t> hashes, std::vector<f
   const size_t mask = slots_.size() - 1;
   for (size_t i = 0; i < hashes_.size(); ++i) {
     size_t slot = hashes_[i] * 0x9e3779b97f4a7c15ull >> shift_;
-    while (slots_[slot] != 0) slot = (slot + 1) & mask;
+    size_t n_probes = 0;
+    while (slots_[slot] != 0 && n_probes++ < kMaxProbes) slot = (slot + 1) & mask;
+    is_crowded_ = slots_[slot] != 0;
+    if (is_crowded_) return;
     slots_[slot] = uint64_t{hashes_[i]} << 32 | (i + 1);
   }
 }
@@ -130,8 +135,12 @@ absl::StatusOr<std::unique_ptr<const LexicalModel>> LexicalModel::Open(const Ggu
   COTERIE_ASSIGN_OR_RETURN(std::vector<float> weights,
                            ReadFloats(file, "lexical.weight", {n, n_domains}));
   COTERIE_ASSIGN_OR_RETURN(std::vector<float> bias, ReadFloats(file, "lexical.bias", {n_domains}));
-  return std::make_unique<const LexicalModel>(LexicalVocabulary(std::move(hashes), std::move(idf)),
-                                              std::move(weights), std::move(bias));
+  LexicalVocabulary vocabulary(std::move(hashes), std::move(idf));
+  if (vocabulary.is_crowded()) {
+    return Damaged(file, "the hashes collide: key=router.lexical.hashes");
+  }
+  return std::make_unique<const LexicalModel>(std::move(vocabulary), std::move(weights),
+                                              std::move(bias));
 }
 
 absl::StatusOr<int64_t> LexicalModel::EstimateBytes(const GgufFile& file) {

@@ -21,7 +21,8 @@ namespace coterie {
 class LexicalVocabulary {
  public:
   LexicalVocabulary() = default;
-  // hashes rise; idf goes with them.
+  // hashes rise; idf goes with them. is_crowded() afterwards: so many hashes belong in one place
+  // that they were made to slow searches down; the vocabulary is incomplete then.
   LexicalVocabulary(std::vector<uint32_t> hashes, std::vector<float> idf);
 
   // Index of a feature, or -1.
@@ -35,12 +36,14 @@ class LexicalVocabulary {
   absl::Span<const uint32_t> hashes() const { return hashes_; }
   absl::Span<const float> idf() const { return idf_; }
   int64_t memory_bytes() const;
+  bool is_crowded() const { return is_crowded_; }
 
  private:
   std::vector<uint32_t> hashes_;  // Rising.
   std::vector<float> idf_;
   std::vector<uint64_t> slots_;  // Open addressing: hash << 32 | index + 1; 0 is empty.
   int shift_ = 32;               // Slot of a hash: its product with a constant >> shift_.
+  bool is_crowded_ = false;
 };
 
 // Const after construction, thread-safe.

@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 
+#include "core/base/quote.h"
 #include "core/base/status_macros.h"
 #include "core/formats/gguf_file.h"
 #include "core/formats/gguf_writer.h"
@@ -34,7 +35,7 @@ absl::Status CheckFormat(const GgufFile& file) {
                            file.GetString("general.architecture", ""));
   if (architecture != kArchitecture) {
     return absl::DataLossError(absl::StrCat("not a router file: file=", file.path(),
-                                            ", general.architecture=", architecture));
+                                            ", general.architecture=", Quote(architecture)));
   }
   COTERIE_ASSIGN_OR_RETURN(const int64_t format, file.GetInt("router.format"));
   if (format != kFormat) {
@@ -158,7 +159,7 @@ absl::StatusOr<std::unique_ptr<const Router>> Router::FromFile(std::unique_ptr<c
     read = std::move(file);
     COTERIE_ASSIGN_OR_RETURN(model, LexicalModel::Open(*read, n_domains));
   } else {
-    return Damaged(view, absl::StrCat("router.tier is neither encoder nor lexical: tier=", tier));
+    return Damaged(view, absl::StrCat("router.tier is neither encoder nor lexical: tier=", Quote(tier)));
   }
   COTERIE_ASSIGN_OR_RETURN(Corrections corrections, Corrections::From(view, *model));
   return std::unique_ptr<const Router>(new Router(std::move(model), std::move(domains), calibration,

@@ -5,11 +5,9 @@
 #include <cmath>
 #include <cstdlib>
 #include <filesystem>
-#include <fstream>
 #include <initializer_list>
 #include <limits>
 #include <sstream>
-#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -19,6 +17,8 @@
 
 #include "core/base/byte_size.h"
 #include "core/base/exception_guard.h"
+#include "core/base/quote.h"
+#include "core/base/read_file.h"
 #include "core/base/status_macros.h"
 #include "runtime/free_memory.h"
 
@@ -403,19 +403,15 @@ absl::StatusOr<Configuration> Configuration::Default() {
 }
 
 absl::StatusOr<Configuration> Configuration::Load(absl::string_view path) {
-  const std::string name(path);
-  std::error_code error;
-  if (!fs::exists(name, error)) {
-    return absl::NotFoundError(absl::StrCat("the configuration file does not exist: ", name));
+  const absl::StatusOr<std::string> text = ReadSmallFile(path, kMaxFileBytes);
+  if (absl::IsNotFound(text.status())) {
+    return absl::NotFoundError(absl::StrCat("the configuration file does not exist: ", path));
   }
-  std::ifstream stream(name, std::ios::binary);
-  std::string text(kMaxFileBytes + 1, '\0');
-  stream.read(text.data(), static_cast<std::streamsize>(text.size()));
-  if (fs::is_directory(name, error) || stream.bad() || !stream.is_open()) {
-    return absl::InvalidArgumentError(absl::StrCat("the configuration cannot be read: ", name));
+  if (!text.ok()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the configuration cannot be read: ", text.status().message()));
   }
-  text.resize(static_cast<size_t>(stream.gcount()));
-  return Parse(text, name);
+  return Parse(*text, path);
 }
 
 absl::StatusOr<Configuration> Configuration::Parse(absl::string_view text, absl::string_view name) {
@@ -426,14 +422,15 @@ absl::StatusOr<Configuration> Configuration::Parse(absl::string_view text, absl:
   COTERIE_ASSIGN_OR_RETURN(Configuration configuration, Default());
   configuration.source = std::string(name);
   const fs::path folder = fs::path(configuration.source).parent_path();
-  COTERIE_RETURN_IF_ERROR(GuardExceptions([&]() -> absl::Status {
+  const absl::Status status = GuardExceptions([&]() -> absl::Status {
     const toml::parse_result result =
         toml::parse(std::string_view(text.data(), text.size()), configuration.source);
     if (result) return ReadAll(result.table(), name, folder, configuration);
     return absl::InvalidArgumentError(
         absl::StrCat(name, ":", result.error().source().begin.line,
                      ": not TOML: ", View(result.error().description())));
-  }));
+  });
+  if (!status.ok()) return absl::Status(status.code(), ShortMessage(status.message()));
   return configuration;
 }
 

@@ -7,6 +7,7 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 
+#include "core/base/quote.h"
 #include "core/base/status_macros.h"
 #include "core/formats/jinja/ast.h"
 #include "core/formats/jinja/interpreter.h"
@@ -23,13 +24,13 @@ using jinja::Value;
 constexpr size_t kMaxSourceBytes = 256 << 10;
 // Work units (jinja/work.h) for any conversation, and more per byte of it: real templates spend
 // under 10,000 units and 4 per byte.
-constexpr int64_t kBaseWork = 4 << 20;
-constexpr int64_t kWorkPerByte = 64;
+constexpr int64_t kBaseWork = 1 << 20;
+constexpr int64_t kWorkPerByte = 32;
 
 constexpr Origin kUntrusted = {.trusted = false, .role = Role::kNone};
 
 absl::Status Annotate(const absl::Status& status, absl::string_view place) {
-  return absl::Status(status.code(), absl::StrCat(place, ": ", status.message()));
+  return absl::Status(status.code(), absl::StrCat(place, ": ", ShortMessage(status.message())));
 }
 
 absl::StatusOr<Value> ReadJson(absl::string_view json, Origin origin, absl::string_view place) {

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 
+#include "core/base/quote.h"
 #include "core/base/status_macros.h"
 
 namespace coterie {
@@ -111,8 +112,15 @@ bool IsPlainName(absl::string_view name) {
   return std::all_of(name.begin(), name.end(), [](char c) { return c > ' ' && c < 0x7f; });
 }
 
+// Far above what models have (a few dozen keys, some thousand tensors, vocabularies and merge lists
+// of up to half a million entries), and few enough that what is kept for each stays below 64 MB.
+constexpr uint64_t kMaxKeyValues = 1 << 16;
+constexpr uint64_t kMaxTensors = 1 << 16;
+constexpr uint64_t kMaxArrayElements = 1 << 21;
+
+constexpr uint64_t kMinAlignment = 8;
 constexpr uint64_t kMaxAlignment = 1 << 16;
-constexpr uint64_t kMaxKeyBytes = 1 << 16;
+constexpr uint64_t kMaxKeyBytes = 1 << 10;
 constexpr uint64_t kMaxTensorNameBytes = 63;
 constexpr uint32_t kMaxDimensions = 4;
 
@@ -127,6 +135,7 @@ class GgufParser {
     COTERIE_RETURN_IF_ERROR(ParseHeader());
     for (uint64_t i = 0; i < n_values_; ++i) COTERIE_RETURN_IF_ERROR(ParseKeyValue());
     COTERIE_RETURN_IF_ERROR(ReadAlignment());
+    file_.tensors_.reserve(n_tensors_);
     for (uint64_t i = 0; i < n_tensors_; ++i) COTERIE_RETURN_IF_ERROR(ParseTensorInfo());
     return PlaceTensors();
   }
@@ -180,6 +189,12 @@ class GgufParser {
     // the bytes can hold is refused before anything is reserved for it.
     if (n_values_ > remaining() / 13) return Bad("more key-values are announced than fit");
     if (n_tensors_ > remaining() / 24) return Bad("more tensors are announced than fit");
+    if (n_values_ > kMaxKeyValues) {
+      return Bad(absl::StrCat("there are more than ", kMaxKeyValues, " key-values: n=", n_values_));
+    }
+    if (n_tensors_ > kMaxTensors) {
+      return Bad(absl::StrCat("there are more than ", kMaxTensors, " tensors: n=", n_tensors_));
+    }
     return absl::OkStatus();
   }
 
@@ -187,7 +202,7 @@ class GgufParser {
     absl::string_view key;
     COTERIE_RETURN_IF_ERROR(ReadString(key, "a key"));
     if (key.empty() || key.size() > kMaxKeyBytes || !IsPlainName(key)) {
-      return Bad("a key is empty, too long or not plain ASCII");
+      return Bad(absl::StrCat("a key is empty, too long or not plain ASCII: key=", Quote(key)));
     }
     GgufFile::Value value;
     COTERIE_RETURN_IF_ERROR(Read(value.type, "a value type"));
@@ -195,6 +210,10 @@ class GgufParser {
       value.is_array = true;
       COTERIE_RETURN_IF_ERROR(Read(value.type, "an array type"));
       COTERIE_RETURN_IF_ERROR(Read(value.count, "an array length"));
+      if (value.count > kMaxArrayElements) {
+        return Bad(absl::StrCat("an array has more than ", kMaxArrayElements,
+                                " elements: key=", key, ", n=", value.count));
+      }
     }
     const uint64_t begin = position_;
     COTERIE_RETURN_IF_ERROR(SkipPayload(value, key));
@@ -230,13 +249,13 @@ class GgufParser {
   absl::Status ReadAlignment() {
     if (!file_.Has("general.alignment")) return absl::OkStatus();
     COTERIE_ASSIGN_OR_RETURN(const int64_t alignment, file_.GetInt("general.alignment"));
-    const bool power_of_two = alignment > 0 && (alignment & (alignment - 1)) == 0;
-    if (!power_of_two || static_cast<uint64_t>(alignment) > kMaxAlignment) {
-      return Bad(absl::StrCat("general.alignment is no power of two up to ", kMaxAlignment,
-                              ": value=", alignment));
-    }
     alignment_ = static_cast<uint64_t>(alignment);
-    return absl::OkStatus();
+    const bool power_of_two = (alignment_ & (alignment_ - 1)) == 0;
+    if (power_of_two && alignment_ >= kMinAlignment && alignment_ <= kMaxAlignment) {
+      return absl::OkStatus();
+    }
+    return Bad(absl::StrCat("general.alignment is no power of two from ", kMinAlignment, " to ",
+                            kMaxAlignment, ": value=", alignment));
   }
 
   absl::Status ParseTensorInfo() {
@@ -244,7 +263,8 @@ class GgufParser {
     COTERIE_RETURN_IF_ERROR(ReadString(tensor.name, "a tensor name"));
     const absl::string_view name = tensor.name;
     if (name.empty() || name.size() > kMaxTensorNameBytes || !IsPlainName(name)) {
-      return Bad("a tensor name is empty, too long or not plain ASCII");
+      return Bad(absl::StrCat("a tensor name is empty, too long or not plain ASCII: tensor=",
+                              Quote(name)));
     }
     uint32_t n_dimensions = 0;
     COTERIE_RETURN_IF_ERROR(Read(n_dimensions, "a tensor's shape"));
@@ -322,7 +342,10 @@ class GgufParser {
       file_.tensor_bytes_ += static_cast<int64_t>(size);
       expected_offset += (size + alignment_ - 1) / alignment_ * alignment_;
     }
-    return absl::OkStatus();
+    // The last tensor may be padded like the others; a second file may not hide behind it.
+    if (expected_offset >= data.size()) return absl::OkStatus();
+    return Bad(
+        absl::StrCat("there are bytes after the last tensor: n=", data.size() - expected_offset));
   }
 
   const absl::Span<const uint8_t> bytes_;

@@ -1,6 +1,5 @@
 #include "core/formats/mapped_file.h"
 
-#include <fcntl.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -9,42 +8,38 @@
 
 #include "absl/strings/str_cat.h"
 
+#include "core/base/read_file.h"
+#include "core/base/status_macros.h"
+
 #include <sys/mman.h>
 #include <sys/stat.h>
 
 namespace coterie {
 namespace {
 
-absl::Status OpenError(absl::string_view path, int error) {
-  const std::string message =
-      absl::StrCat("cannot open file: path=", path, ": ", std::strerror(error));
-  if (error == ENOENT || error == ENOTDIR) return absl::NotFoundError(message);
-  if (error == EACCES || error == EPERM) return absl::PermissionDeniedError(message);
-  return absl::InternalError(message);
+absl::Status MapError(absl::string_view path, int error) {
+  return absl::InternalError(
+      absl::StrCat("cannot map file: path=", path, ": ", std::strerror(error)));
 }
 
 }  // namespace
 
 absl::StatusOr<MappedFile> MappedFile::Open(absl::string_view path) {
-  std::string name(path);
-  const int fd = open(name.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return OpenError(path, errno);
+  COTERIE_ASSIGN_OR_RETURN(const int fd, OpenRegularFile(path));
   struct stat info;
   absl::Status status;
   void* data = MAP_FAILED;
   if (fstat(fd, &info) != 0) {
-    status = OpenError(path, errno);
-  } else if (!S_ISREG(info.st_mode)) {
-    status = absl::InvalidArgumentError(absl::StrCat("not a regular file: path=", path));
+    status = MapError(path, errno);
   } else if (info.st_size == 0) {
     status = absl::DataLossError(absl::StrCat("file is empty: path=", path));
   } else {
     data = mmap(nullptr, static_cast<size_t>(info.st_size), PROT_READ, MAP_SHARED, fd, 0);
-    if (data == MAP_FAILED) status = OpenError(path, errno);
+    if (data == MAP_FAILED) status = MapError(path, errno);
   }
   close(fd);
   if (!status.ok()) return status;
-  return MappedFile(std::move(name), static_cast<const uint8_t*>(data), info.st_size);
+  return MappedFile(std::string(path), static_cast<const uint8_t*>(data), info.st_size);
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept

@@ -2,20 +2,27 @@
 
 #include <algorithm>
 #include <limits>
+#include <set>
 #include <tuple>
 #include <utility>
 
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "nlohmann/json.hpp"
 
+#include "core/base/quote.h"
 #include "core/base/status_macros.h"
 
 namespace coterie {
 namespace {
 
 constexpr uint64_t kMaxHeaderBytes = 100000000;
+// Far above what models have, and few enough that what is kept for each stays below 64 MB.
+constexpr size_t kMaxTensors = 1 << 16;
+constexpr size_t kMaxMetadataEntries = 1 << 16;
+constexpr size_t kMaxRank = 64;
+// A JSON token is held several times while it is read.
+constexpr size_t kMaxTokenBytes = 8 << 20;
 constexpr int64_t kMaxInt64 = std::numeric_limits<int64_t>::max();
 constexpr absl::string_view kMetadataName = "__metadata__";
 
@@ -40,15 +47,26 @@ std::optional<SafetensorsType> TypeFromName(absl::string_view name) {
   return std::nullopt;
 }
 
-// Names in messages: hostile ones are cut and escaped.
-std::string Quote(absl::string_view name) {
-  return absl::StrCat("'", absl::CHexEscape(name.substr(0, 80)), "'");
-}
-
 uint64_t LoadLittleEndian64(const uint8_t* bytes) {
   uint64_t value = 0;
   for (int i = 7; i >= 0; --i) value = value << 8 | bytes[i];
   return value;
+}
+
+// Whether the quotes of a JSON text stand so close that no token between them can be long.
+bool HasOnlyShortTokens(absl::string_view json) {
+  size_t begin = 0;
+  bool is_string = false;
+  for (size_t i = 0; i < json.size(); ++i) {
+    if (is_string && json[i] == '\\') {
+      ++i;
+    } else if (json[i] == '"') {
+      is_string = !is_string;
+      begin = i;
+    }
+    if (i - begin > kMaxTokenBytes) return false;
+  }
+  return true;
 }
 
 std::string ShapeText(const std::vector<int64_t>& shape) {
@@ -102,7 +120,7 @@ class SafetensorsFile::HeaderReader : public nlohmann::json_sax<nlohmann::json> 
   SafetensorsFile& file_;
   std::string complaint_;
   Place place_ = Place::kStart;
-  std::map<std::string, bool, std::less<>> names_;
+  std::set<std::string, std::less<>> names_;
   std::string name_;   // Of the tensor being read.
   std::string field_;  // Of the tensor or the metadata being read.
   Entry entry_;
@@ -116,12 +134,18 @@ bool SafetensorsFile::HeaderReader::number_unsigned(number_unsigned_t value) {
     return Fail(absl::StrCat("a dimension or offset of ", Quote(name_), " is beyond 63 bits"));
   }
   auto& numbers = place_ == Place::kShape ? entry_.shape : offsets_;
+  if (numbers.size() == kMaxRank) {
+    return Fail(absl::StrCat("a field of ", Quote(name_), " has more than ", kMaxRank, " numbers"));
+  }
   numbers.push_back(static_cast<int64_t>(value));
   return true;
 }
 
 bool SafetensorsFile::HeaderReader::string(string_t& value) {
   if (place_ == Place::kMetadata) {
+    if (file_.metadata_.size() == kMaxMetadataEntries) {
+      return Fail(absl::StrCat("there are more than ", kMaxMetadataEntries, " metadata entries"));
+    }
     if (file_.metadata_.emplace(field_, value).second) return true;
     return Fail(absl::StrCat("the metadata name ", Quote(field_), " occurs twice"));
   }
@@ -154,7 +178,10 @@ bool SafetensorsFile::HeaderReader::key(string_t& name) {
     field_ = name;
     return true;
   }
-  if (!names_.emplace(name, true).second) {
+  if (names_.size() == kMaxTensors) {
+    return Fail(absl::StrCat("there are more than ", kMaxTensors, " tensors"));
+  }
+  if (!names_.insert(name).second) {
     return Fail(absl::StrCat("the name ", Quote(name), " occurs twice"));
   }
   name_ = name;
@@ -304,14 +331,19 @@ absl::Status SafetensorsFile::Read(absl::Span<const uint8_t> bytes) {
     return Error(absl::StrCat("the header ends after the file: ", n_header, " bytes, ",
                               bytes.size() - 8, " left"));
   }
-  const uint8_t* const header = bytes.data() + 8;
-  if (n_header == 0 || header[0] != '{') return Error("the header does not begin with '{'");
+  absl::string_view header(reinterpret_cast<const char*>(bytes.data()) + 8, n_header);
+  if (header.empty() || header[0] != '{') return Error("the header does not begin with '{'");
   // The JSON reader takes a zero byte for the end, behind which anything could hide.
-  if (std::find(header, header + n_header, 0) != header + n_header) {
+  if (header.find('\0') != absl::string_view::npos) {
     return Error("the header is not valid JSON: it holds a zero byte");
   }
+  while (header.back() == ' ') header.remove_suffix(1);
+  if (!HasOnlyShortTokens(header)) {
+    return Error(absl::StrCat("the header holds a text or a number of more than ", kMaxTokenBytes,
+                              " bytes"));
+  }
   HeaderReader reader(*this);
-  const bool parsed = nlohmann::json::sax_parse(header, header + n_header, &reader);
+  const bool parsed = nlohmann::json::sax_parse(header.begin(), header.end(), &reader);
   if (!reader.complaint().empty()) return Error(reader.complaint());
   if (!parsed) return Error("the header is not valid JSON");
   data_ = bytes.subspan(8 + static_cast<size_t>(n_header));

@@ -17,8 +17,11 @@ namespace coterie {
 namespace {
 
 // More than any vocabulary has, and few enough for all sums to fit.
-constexpr size_t kMaxTokens = size_t{1} << 24;
+constexpr size_t kMaxTokens = size_t{1} << 20;
 constexpr size_t kMaxTokenBytes = size_t{1} << 30;
+// Each byte of a special token is a node that a search may walk through at every byte of a text.
+constexpr size_t kMaxSpecialTokenBytes = 512;
+constexpr size_t kMaxSpecialBytes = size_t{1} << 20;
 
 // Names that end an answer in the chat formats of known models.
 constexpr const char* kEndNames[] = {
@@ -86,11 +89,16 @@ absl::Status IndexTokens(const TokenizerVocabulary& vocabulary, TokenTable* tabl
 }
 
 absl::Status AddSpecials(const TokenizerVocabulary& vocabulary, SpecialTokens* specials) {
+  size_t n_bytes = 0;
   for (size_t id = 0; id < vocabulary.tokens.size(); ++id) {
     const TokenType type = vocabulary.type(static_cast<TokenId>(id));
     const bool is_special = type == TokenType::kControl || type == TokenType::kUserDefined ||
                             type == TokenType::kUnknown;
     if (!is_special || vocabulary.tokens[id].empty()) continue;
+    n_bytes += vocabulary.tokens[id].size();
+    if (vocabulary.tokens[id].size() > kMaxSpecialTokenBytes || n_bytes > kMaxSpecialBytes) {
+      return BadToken(vocabulary, static_cast<TokenId>(id), "special tokens are too long");
+    }
     if (!specials->Add(vocabulary.tokens[id], static_cast<TokenId>(id))) {
       return BadToken(vocabulary, static_cast<TokenId>(id), "a special token stands twice");
     }

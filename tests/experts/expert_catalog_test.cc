@@ -120,7 +120,7 @@ TEST_F(ExpertCatalogTest, AWrongManifestIsReportedAndTheOthersWork) {
   expect_problem("", "empty");
   expect_problem("{\"name\": \"wrong\"", "not a JSON object");
   expect_problem("[1]", "not a JSON object");
-  expect_problem(std::string(70000, ' '), "longer than");
+  expect_problem(std::string(70000, ' '), "too long");
   expect_problem(R"({"path": "blobs/good"})", "has no \"name\"");
   expect_problem(R"({"name": "wrong"})", "has no \"path\"");
   expect_problem(R"({"name": 7, "path": "blobs/good"})", "\"name\" is no string");

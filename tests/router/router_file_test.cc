@@ -82,7 +82,7 @@ TEST_F(RouterFileTest, AFileOfAnotherKindIsNoRouter) {
   file.SetString("general.architecture", "llama");
   COTERIE_ASSERT_OK(file.Write(path_));
   EXPECT_THAT(Router::Load(path_),
-              StatusIs(absl::StatusCode::kDataLoss, HasSubstr("general.architecture=llama")));
+              StatusIs(absl::StatusCode::kDataLoss, HasSubstr("general.architecture='llama'")));
 }
 
 TEST_F(RouterFileTest, AFileCutAnywhereIsRefused) {
@@ -149,7 +149,7 @@ absl::Status LoadWith(const std::string& path, absl::string_view wrong_key) {
 TEST_F(RouterFileTest, EachWrongValueIsNamed) {
   COTERIE_EXPECT_OK(LoadWith(path_, ""));
   const std::vector<std::pair<std::string, std::string>> cases = {
-      {"tier", "tier=psychic"},
+      {"tier", "tier='psychic'"},
       {"domains", "different names"},
       {"temperature", "key=router.temperature"},
       {"abstain", "key=router.abstain_below"},

@@ -12,6 +12,7 @@
 #include "core/formats/jinja/builtin_tables.h"
 #include "core/formats/jinja/characters.h"
 #include "core/formats/jinja/printing.h"
+#include "core/formats/jinja/text_operations.h"
 #include "core/formats/jinja/value_tests.h"
 
 namespace coterie::jinja {
@@ -109,10 +110,12 @@ absl::StatusOr<Value> CallNamespace(const CallArguments& arguments, Environment&
     COTERIE_ASSIGN_OR_RETURN(const Value source,
                              CallDict({arguments.positional, {}}, environment.work));
     for (const auto& [key, value] : source.mapping().entries()) {
-      if (key.is_string()) space.Set(key.text().bytes(), value);
+      if (key.is_string()) COTERIE_RETURN_IF_ERROR(space.Set(key.text().bytes(), value));
     }
   }
-  for (const auto& [name, value] : arguments.named) space.Set(name, value);
+  for (const auto& [name, value] : arguments.named) {
+    COTERIE_RETURN_IF_ERROR(space.Set(name, value));
+  }
   return Value(&space);
 }
 
@@ -284,8 +287,9 @@ absl::StatusOr<bool> Contains(const Value& haystack, const Value& needle, Work& 
       return absl::InvalidArgumentError(
           absl::StrCat("'in <string>' requires string as left operand, not ", needle.TypeName()));
     }
-    return absl::StrContains(haystack.text().bytes(), needle.text().bytes());
+    return FindText(haystack.text().bytes(), needle.text().bytes(), 0) != absl::string_view::npos;
   }
+  COTERIE_RETURN_IF_ERROR(work.Charge(needle.walk_cost()));
   if (haystack.is(Value::Kind::kMapping)) return haystack.mapping().Find(needle) != nullptr;
   if (haystack.is(Value::Kind::kSequence)) {
     const auto& items = haystack.sequence().items;
@@ -351,6 +355,7 @@ absl::StatusOr<Value> GetAttribute(const Value& object, absl::string_view name) 
 
 absl::StatusOr<Value> GetItem(const Value& object, const Value& key, Work& work) {
   if (object.is_undefined()) return absl::InvalidArgumentError(object.complaint());
+  COTERIE_RETURN_IF_ERROR(work.Charge(key.walk_cost()));
   int64_t index = 0;
   if (object.is(Value::Kind::kMapping)) {
     const Value* value = object.mapping().Find(key);

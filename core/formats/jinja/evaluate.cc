@@ -97,7 +97,7 @@ absl::StatusOr<Value> Interpreter::EvaluateUnguarded(const Expression& expressio
 }
 
 absl::StatusOr<Value> Interpreter::EvaluateName(const Expression& expression) {
-  const Value* local = scope_->Find(expression.name);
+  COTERIE_ASSIGN_OR_RETURN(const Value* local, scope_->Find(expression.name, environment_.work));
   if (local != nullptr) return *local;
   const auto global = globals_.find(expression.name);
   if (global != globals_.end()) return global->second;

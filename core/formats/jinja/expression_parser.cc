@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 
+#include "core/base/quote.h"
 #include "core/base/status_macros.h"
 #include "core/formats/jinja/builtins.h"
 #include "core/formats/jinja/work.h"
@@ -72,7 +73,7 @@ absl::Status TokenStream::Unexpected(absl::string_view wanted) const {
       found = "a number";
       break;
     default:
-      found = absl::StrCat("'", current().text, "'");
+      found = Quote(current().text);
   }
   return SyntaxError(current().line, absl::StrCat("expected ", wanted, ", found ", found));
 }

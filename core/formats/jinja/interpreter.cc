@@ -26,18 +26,28 @@ class Restorer {
   T old_;
 };
 
-void Scope::Set(absl::string_view name, Value value) {
+namespace {
+
+constexpr size_t kNamesPerUnit = 16;  // Compared for one unit of work.
+
+}  // namespace
+
+absl::Status Scope::Set(absl::string_view name, Value value, Work& work) {
+  COTERIE_RETURN_IF_ERROR(work.Charge(static_cast<int64_t>(variables.size() / kNamesPerUnit)));
   for (auto& [key, old] : variables) {
     if (key == name) {
       old = std::move(value);
-      return;
+      return absl::OkStatus();
     }
   }
   variables.emplace_back(name, std::move(value));
+  return absl::OkStatus();
 }
 
-const Value* Scope::Find(absl::string_view name) const {
+absl::StatusOr<const Value*> Scope::Find(absl::string_view name, Work& work) const {
   for (const Scope* scope = this; scope != nullptr; scope = scope->parent.get()) {
+    COTERIE_RETURN_IF_ERROR(
+        work.Charge(static_cast<int64_t>(scope->variables.size() / kNamesPerUnit)));
     for (const auto& [key, value] : scope->variables) {
       if (key == name) return &value;
     }
@@ -127,7 +137,7 @@ absl::StatusOr<Interpreter::Flow> Interpreter::ExecuteUnguarded(const Statement&
       COTERIE_RETURN_IF_ERROR(ExecuteSetBlock(statement));
       return Flow::kNext;
     case StatementKind::kMacro:
-      scope_->Set(statement.name, MakeMacro(statement));
+      COTERIE_RETURN_IF_ERROR(SetVariable(statement.name, MakeMacro(statement)));
       return Flow::kNext;
     case StatementKind::kCallBlock:
       COTERIE_RETURN_IF_ERROR(ExecuteCallBlock(statement));
@@ -157,7 +167,8 @@ absl::StatusOr<Interpreter::Flow> Interpreter::ExecuteIf(const Statement& statem
     if (!taken) continue;
     bool prompts_assistant = false;
     if (branch.asks_generation) {
-      const Value* asked = scope_->Find("add_generation_prompt");
+      COTERIE_ASSIGN_OR_RETURN(const Value* asked,
+                               scope_->Find("add_generation_prompt", environment_.work));
       const auto global = globals_.find("add_generation_prompt");
       if (asked == nullptr && global != globals_.end()) asked = &global->second;
       prompts_assistant = asked != nullptr && asked->Truth();
@@ -203,7 +214,8 @@ absl::StatusOr<Interpreter::Flow> Interpreter::ExecuteFor(const Statement& state
     auto loop = std::make_shared<Loop>();
     loop->items = shared;
     loop->index = static_cast<int64_t>(i);
-    scope_->Set("loop", Value(std::shared_ptr<const Loop>(std::move(loop))));
+    COTERIE_RETURN_IF_ERROR(
+        SetVariable("loop", Value(std::shared_ptr<const Loop>(std::move(loop)))));
     COTERIE_RETURN_IF_ERROR(Assign(statement.target, item));
     const bool is_message = item.is(Kind::kMapping) && item.mapping().is_message();
     Restorer<Role> role(role_, is_message ? item.mapping().role() : role_);
@@ -282,15 +294,13 @@ absl::Status Interpreter::Assign(const Target& target, Value value) {
     return absl::OkStatus();
   }
   if (target.attribute.empty()) {
-    scope_->Set(target.name, std::move(value));
-    return absl::OkStatus();
+    return SetVariable(target.name, std::move(value));
   }
-  const Value* space = scope_->Find(target.name);
+  COTERIE_ASSIGN_OR_RETURN(const Value* space, scope_->Find(target.name, environment_.work));
   if (space == nullptr || !space->is(Kind::kNamespace)) {
     return absl::InvalidArgumentError("cannot assign attribute on non-namespace object");
   }
-  space->space()->Set(target.attribute, std::move(value));
-  return absl::OkStatus();
+  return space->space()->Set(target.attribute, std::move(value));
 }
 
 Value Interpreter::MakeMacro(const Statement& statement) {
@@ -303,26 +313,28 @@ Value Interpreter::MakeMacro(const Statement& statement) {
   return Value(std::shared_ptr<const Callable>(std::move(callable)));
 }
 
+absl::StatusOr<Value> Interpreter::ArgumentFor(const Statement& macro, size_t i,
+                                               const CallArguments& arguments) {
+  const Parameter& parameter = macro.parameters[i];
+  const Value* named = arguments.FindNamed(parameter.name);
+  if (i < arguments.positional.size()) {
+    if (named == nullptr) return arguments.positional[i];
+    return absl::InvalidArgumentError(
+        absl::StrCat("macro '", macro.name, "' got two values for '", parameter.name, "'"));
+  }
+  if (named != nullptr) return *named;
+  if (parameter.fallback != nullptr) return Evaluate(*parameter.fallback);
+  return Value::MakeUndefined(absl::StrCat("parameter '", parameter.name, "' was not provided"));
+}
+
 absl::Status Interpreter::BindParameters(const Statement& macro, const CallArguments& arguments) {
   const size_t n_parameters = macro.parameters.size();
+  const size_t n_names = n_parameters + arguments.named.size();
+  COTERIE_RETURN_IF_ERROR(
+      environment_.work.Charge(static_cast<int64_t>(n_names * n_names / kNamesPerUnit)));
   for (size_t i = 0; i < n_parameters; ++i) {
-    const Parameter& parameter = macro.parameters[i];
-    const Value* named = arguments.FindNamed(parameter.name);
-    if (i < arguments.positional.size()) {
-      if (named != nullptr) {
-        return absl::InvalidArgumentError(
-            absl::StrCat("macro '", macro.name, "' got two values for '", parameter.name, "'"));
-      }
-      scope_->Set(parameter.name, arguments.positional[i]);
-    } else if (named != nullptr) {
-      scope_->Set(parameter.name, *named);
-    } else if (parameter.fallback != nullptr) {
-      COTERIE_ASSIGN_OR_RETURN(Value value, Evaluate(*parameter.fallback));
-      scope_->Set(parameter.name, std::move(value));
-    } else {
-      scope_->Set(parameter.name, Value::MakeUndefined(absl::StrCat("parameter '", parameter.name,
-                                                                    "' was not provided")));
-    }
+    COTERIE_ASSIGN_OR_RETURN(Value value, ArgumentFor(macro, i, arguments));
+    COTERIE_RETURN_IF_ERROR(SetVariable(macro.parameters[i].name, std::move(value)));
   }
   std::vector<Value> rest;
   for (size_t i = n_parameters; i < arguments.positional.size(); ++i) {
@@ -340,11 +352,11 @@ absl::Status Interpreter::BindParameters(const Statement& macro, const CallArgum
         absl::StrCat("macro '", macro.name, "' got an argument it does not take"));
   }
   COTERIE_ASSIGN_OR_RETURN(Value varargs, MakeSequence(Sequence::Form::kTuple, std::move(rest)));
-  if (macro.uses_varargs) scope_->Set("varargs", std::move(varargs));
-  if (macro.uses_kwargs) {
-    scope_->Set("kwargs", Value(std::shared_ptr<const Mapping>(std::move(rest_named))));
+  if (macro.uses_varargs) {
+    COTERIE_RETURN_IF_ERROR(SetVariable("varargs", std::move(varargs)));
   }
-  return absl::OkStatus();
+  if (!macro.uses_kwargs) return absl::OkStatus();
+  return SetVariable("kwargs", Value(std::shared_ptr<const Mapping>(std::move(rest_named))));
 }
 
 absl::StatusOr<Value> Interpreter::CallMacro(const Callable& callable,
@@ -355,7 +367,8 @@ absl::StatusOr<Value> Interpreter::CallMacro(const Callable& callable,
   }
   COTERIE_RETURN_IF_ERROR(environment_.work.Charge(static_cast<int64_t>(pinned_scopes_.size())));
   Restorer<std::shared_ptr<Scope>> frame(scope_, scope);
-  scope_->Set("caller", caller != nullptr ? *caller : Value::MakeUndefined("No caller defined"));
+  COTERIE_RETURN_IF_ERROR(SetVariable(
+      "caller", caller != nullptr ? *caller : Value::MakeUndefined("No caller defined")));
   COTERIE_RETURN_IF_ERROR(BindParameters(*callable.macro, arguments));
   COTERIE_ASSIGN_OR_RETURN(Text text, Capture(callable.macro->body));
   return Value(std::move(text));

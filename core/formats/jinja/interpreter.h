@@ -28,13 +28,15 @@
 
 namespace coterie::jinja {
 
-// Variables of one frame. Names are few, so they are searched in line.
+// Variables of one frame. Names are few, so they are searched in line; a hostile template may have
+// many, so searching is work.
 struct Scope {
   std::shared_ptr<Scope> parent;
   std::vector<std::pair<absl::string_view, Value>> variables;
 
-  void Set(absl::string_view name, Value value);
-  const Value* Find(absl::string_view name) const;  // Here or in a parent.
+  absl::Status Set(absl::string_view name, Value value, Work& work);
+  // Here or in a parent; null where there is none.
+  absl::StatusOr<const Value*> Find(absl::string_view name, Work& work) const;
 };
 
 // One rendering of one template. Thread-compatible; used once.
@@ -94,6 +96,11 @@ class Interpreter {
   absl::StatusOr<Value> CallMacro(const Callable& callable, const CallArguments& arguments,
                                   const Value* caller);
   absl::Status BindParameters(const Statement& macro, const CallArguments& arguments);
+  absl::StatusOr<Value> ArgumentFor(const Statement& macro, size_t i,
+                                    const CallArguments& arguments);
+  absl::Status SetVariable(absl::string_view name, Value value) {
+    return scope_->Set(name, std::move(value), environment_.work);
+  }
 
   const Block& template_;
   const std::map<std::string, Value>& globals_;

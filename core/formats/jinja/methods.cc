@@ -78,11 +78,11 @@ absl::StatusOr<Value> ReplaceMethod(const BuiltinCall& call) {
 template <bool at_end>
 absl::StatusOr<Value> AffixMethod(const BuiltinCall& call) {
   const Value* affix = call.Has(0) ? call.arguments[0] : nullptr;
-  std::vector<Value> options;
-  if (affix != nullptr && affix->is(Kind::kSequence)) {
-    options = affix->sequence().items;
-  } else if (affix != nullptr) {
-    options.push_back(*affix);
+  absl::Span<const Value> options;
+  if (affix != nullptr) {
+    COTERIE_RETURN_IF_ERROR(call.work().Charge(affix->walk_cost()));
+    options = affix->is(Kind::kSequence) ? absl::MakeConstSpan(affix->sequence().items)
+                                         : absl::MakeConstSpan(affix, 1);
   }
   bool found = false;
   for (const Value& option : options) {
@@ -114,12 +114,14 @@ absl::StatusOr<Value> RemoveAffixMethod(const BuiltinCall& call) {
 
 template <LetterCase letter_case>
 absl::StatusOr<Value> CaseMethod(const BuiltinCall& call) {
+  COTERIE_RETURN_IF_ERROR(call.work().Charge(static_cast<int64_t>(call.input.text().size()) / 4));
   return Value(ChangeCase(call.input.text(), letter_case));
 }
 
 // Python's str.title begins a word after every character that is no letter.
 absl::StatusOr<Value> TitleMethod(const BuiltinCall& call) {
   const Text& text = call.input.text();
+  COTERIE_RETURN_IF_ERROR(call.work().Charge(static_cast<int64_t>(text.size()) / 4));
   Text out;
   bool after_letter = false;
   for (size_t i = 0; i < text.size();) {
@@ -152,6 +154,7 @@ absl::StatusOr<Value> FormatArgument(const BuiltinCall& call, absl::string_view 
 absl::StatusOr<Value> FormatMethod(const BuiltinCall& call) {
   const Text& text = call.input.text();
   const absl::string_view bytes = text.bytes();
+  COTERIE_RETURN_IF_ERROR(call.work().Charge(static_cast<int64_t>(bytes.size())));
   Text out;
   size_t next_position = 0;
   for (size_t i = 0; i < bytes.size(); ++i) {
@@ -233,6 +236,8 @@ absl::StatusOr<Value> JoinMethod(const BuiltinCall& call) {
       return absl::InvalidArgumentError(
           absl::StrCat("sequence item: expected str instance, ", item.TypeName(), " found"));
     }
+    // Many elements may share one text; a copy of each would not.
+    COTERIE_RETURN_IF_ERROR(call.work().ChargeBytes(item.text().cost_bytes()));
     parts.push_back(item.text());
   }
   COTERIE_ASSIGN_OR_RETURN(Text text, Join(parts, call.input.text(), call.work()));
@@ -274,6 +279,7 @@ absl::StatusOr<Value> SequenceIndex(const BuiltinCall& call) {
 
 absl::StatusOr<Value> MappingGet(const BuiltinCall& call) {
   if (!call.Has(0)) return absl::InvalidArgumentError("get expected at least 1 argument, got 0");
+  COTERIE_RETURN_IF_ERROR(call.work().Charge(call.arguments[0]->walk_cost()));
   const Value* value = call.input.mapping().Find(*call.arguments[0]);
   if (value != nullptr) return *value;
   return call.Has(1) ? *call.arguments[1] : Value(None{});

@@ -21,7 +21,7 @@ using Form = Sequence::Form;
 
 // Follows an attribute path such as "function.name" or "0".
 absl::StatusOr<Value> Follow(const Value& object, const Value& path, Work& work) {
-  COTERIE_RETURN_IF_ERROR(work.Charge(1));
+  COTERIE_RETURN_IF_ERROR(work.Charge(path.walk_cost()));
   if (!path.is_string()) return GetItem(object, path, work);
   Value value = object;
   for (absl::string_view part : absl::StrSplit(path.text().bytes(), '.')) {
@@ -97,7 +97,10 @@ absl::StatusOr<Value> List(const BuiltinCall& call) {
 }
 
 absl::StatusOr<Value> Reverse(const BuiltinCall& call) {
-  if (call.input.is_string()) return Value(SliceText(call.input.text(), nullptr, nullptr, -1));
+  if (call.input.is_string()) {
+    COTERIE_RETURN_IF_ERROR(call.work().Charge(static_cast<int64_t>(call.input.text().size())));
+    return Value(SliceText(call.input.text(), nullptr, nullptr, -1));
+  }
   COTERIE_ASSIGN_OR_RETURN(std::vector<Value> items, Elements(call.input, call.work()));
   std::reverse(items.begin(), items.end());
   return MakeSequence(Form::kGenerator, std::move(items));
@@ -125,6 +128,8 @@ absl::StatusOr<Value> DictSort(const BuiltinCall& call) {
   const bool by_value =
       call.Has(1) && call.arguments[1]->is_string() && call.arguments[1]->text().bytes() == "value";
   std::vector<Value> subjects;
+  COTERIE_RETURN_IF_ERROR(
+      call.work().Charge(static_cast<int64_t>(call.input.mapping().entries().size())));
   for (const auto& [key, value] : call.input.mapping().entries()) {
     subjects.push_back(by_value ? value : key);
   }
@@ -160,6 +165,7 @@ absl::StatusOr<Value> Unique(const BuiltinCall& call) {
   for (const Value& item : items) {
     COTERIE_ASSIGN_OR_RETURN(const Value key, KeyOf(item, call.Has(1) ? call.arguments[1] : nullptr,
                                                     call.Flag(0), call.work()));
+    COTERIE_RETURN_IF_ERROR(call.work().Charge(key.walk_cost()));
     if (seen.Find(key) != nullptr) continue;
     COTERIE_RETURN_IF_ERROR(seen.Set(key, Value(None{})));
     kept.push_back(item);
@@ -295,6 +301,7 @@ absl::StatusOr<Value> Attr(const BuiltinCall& call) {
     return absl::InvalidArgumentError("filter 'attr' needs a name");
   }
   // Unlike a dot, the filter never looks at the keys of a mapping.
+  COTERIE_RETURN_IF_ERROR(call.work().Charge(call.arguments[0]->walk_cost()));
   const absl::string_view name = call.arguments[0]->text().bytes();
   if (call.input.is(Kind::kMapping) && call.input.mapping().Find(name) != nullptr) {
     return Value::MakeUndefined(absl::StrCat("'dict object' has no attribute '", name, "'"));

@@ -33,6 +33,7 @@ absl::StatusOr<Value> Trim(const BuiltinCall& call) {
 template <LetterCase letter_case>
 absl::StatusOr<Value> Case(const BuiltinCall& call) {
   COTERIE_ASSIGN_OR_RETURN(const Text text, call.InputText());
+  COTERIE_RETURN_IF_ERROR(call.work().Charge(static_cast<int64_t>(text.size()) / 4));
   return Value(ChangeCase(text, letter_case));
 }
 

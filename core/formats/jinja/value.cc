@@ -148,7 +148,7 @@ int Value::depth() const {
 }
 
 int64_t Value::walk_cost() const {
-  if (is(Kind::kString)) return 1 + static_cast<int64_t>(text().size()) / 16;
+  if (is(Kind::kString)) return 1 + text().cost_bytes() / 16;
   if (is(Kind::kSequence)) return sequence().walk_cost;
   if (is(Kind::kMapping)) return mapping().walk_cost();
   return 1;
@@ -199,14 +199,19 @@ const Value* Namespace::Find(absl::string_view name) const {
   return nullptr;
 }
 
-void Namespace::Set(absl::string_view name, Value value) {
+absl::Status Namespace::Set(absl::string_view name, Value value) {
   for (auto& [key, old] : attributes) {
     if (key == name) {
       old = std::move(value);
-      return;
+      return absl::OkStatus();
     }
   }
+  if (attributes.size() == kMaxAttributes) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("a namespace has more than ", kMaxAttributes, " attributes"));
+  }
   attributes.emplace_back(std::string(name), std::move(value));
+  return absl::OkStatus();
 }
 
 bool Equal(const Value& a, const Value& b) {

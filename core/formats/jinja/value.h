@@ -154,7 +154,8 @@ struct Namespace {
   std::vector<std::pair<std::string, Value>> attributes;
 
   const Value* Find(absl::string_view name) const;
-  void Set(absl::string_view name, Value value);
+  // kResourceExhausted for more attributes than a search in line may have to pass.
+  absl::Status Set(absl::string_view name, Value value);
 };
 
 // What can be called: a macro with the scope it was defined in, a global function, or a method

@@ -13,6 +13,8 @@ inline constexpr int kMaxSyntaxDepth = 120;
 inline constexpr int kMaxExpressionHeight = 200;
 inline constexpr int kMaxEvaluationDepth = 400;
 inline constexpr int kMaxValueDepth = 100;
+// Attributes of a namespace; real templates have a handful.
+inline constexpr size_t kMaxAttributes = 256;
 // Elements that range() may produce: the limit of Jinja's sandbox.
 inline constexpr int64_t kMaxRange = 100000;
 

@@ -1,0 +1,20 @@
+#pragma once
+
+#include <cstdint>
+
+namespace coterie::testing {
+
+// Measures the heap: programs that link allocation_meter.cc count every operator new. The peak is
+// of the whole process, so one meter at a time.
+class AllocationMeter {
+ public:
+  AllocationMeter();
+
+  // Most bytes that were in use at once since construction, above what was in use then.
+  int64_t PeakBytes() const;
+
+ private:
+  int64_t begin_;
+};
+
+}  // namespace coterie::testing

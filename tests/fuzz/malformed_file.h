@@ -1,0 +1,39 @@
+#pragma once
+
+// Files that lie, each a valid one with one thing wrong: what the tests expect to be refused, and
+// the seeds of the fuzzers.
+
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+
+namespace coterie::testing {
+
+struct MalformedFile {
+  std::string name;  // Letters and digits: what is wrong.
+  std::string bytes;
+  absl::StatusCode code = absl::StatusCode::kDataLoss;
+  std::string field;  // What the message must name beside the file.
+};
+
+// Containers: what GgufFile and SafetensorsFile refuse.
+std::vector<MalformedFile> MalformedGguf();
+std::vector<MalformedFile> MalformedSafetensors();
+// Sound GGUF files with wrong contents: what Expert::Open and Router::Load refuse.
+std::vector<MalformedFile> MalformedModels();
+std::vector<MalformedFile> MalformedRouters();
+// Text files: chat templates, coterie.toml, and records of the model store.
+std::vector<MalformedFile> MalformedTemplates();
+std::vector<MalformedFile> MalformedConfigurations();
+std::vector<MalformedFile> MalformedRecords();
+
+// One valid file of each kind.
+std::string ValidGguf();
+std::string ValidSafetensors();
+std::string ValidTemplate();
+std::string ValidConfiguration();
+// A record named "tiny" of a model "model.gguf" that lies in the store's home.
+std::string ValidRecord();
+
+}  // namespace coterie::testing

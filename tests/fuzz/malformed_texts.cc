@@ -1,0 +1,174 @@
+// Text files that are wrong: chat templates, coterie.toml and records of the model store. Templates
+// that parse and then misbehave are in tests/core/formats/chat_template_limits_test.cc.
+
+#include "absl/strings/str_cat.h"
+
+#include "tests/fuzz/malformed_file.h"
+
+namespace coterie::testing {
+namespace {
+
+constexpr auto kDamaged = absl::StatusCode::kDataLoss;
+constexpr auto kUnsupported = absl::StatusCode::kUnimplemented;
+constexpr auto kTooMuch = absl::StatusCode::kResourceExhausted;
+constexpr auto kMistake = absl::StatusCode::kInvalidArgument;
+
+using Files = std::vector<MalformedFile>;
+
+std::string Repeat(absl::string_view text, int n) {
+  std::string repeated;
+  for (int i = 0; i < n; ++i) absl::StrAppend(&repeated, text);
+  return repeated;
+}
+
+}  // namespace
+
+std::vector<MalformedFile> MalformedTemplates() {
+  Files files = {
+      {"TagOpen", "a\n{% if 1", kDamaged, "line 2"},
+      {"TagEmpty", "{% %}", kDamaged, "line 1"},
+      {"TagUnknown", "\n\n{% unless 1 %}", kDamaged, "line 3: unknown tag 'unless'"},
+      {"TagUnclosed", "{% if 1 %}", kDamaged, "line 1: the tag 'if' is never closed"},
+      {"TagStray", "{% endif %}", kDamaged, "line 1"},
+      {"TagCrossed", "{% if 1 %}{% for a in b %}{% endif %}{% endfor %}", kDamaged, "line 1"},
+      {"TagUnsupported", "{% include 'x' %}", kUnsupported, "line 1: tag 'include'"},
+      {"PrintOpen", "{{ a", kDamaged, "line 1"},
+      {"PrintEmpty", "{{ }}", kDamaged, "line 1"},
+      {"CommentOpen", "\n{# a", kDamaged, "line 2: the comment is never closed"},
+      {"RawOpen", "{% raw %}{{ a", kDamaged, "line 1: the raw block is never closed"},
+      {"StringOpen", "{{ 'a }}", kDamaged, "line 1: the string is never closed"},
+      {"StringEscape", "{{ '\\ud800' }}", kDamaged, "line 1"},
+      {"StringEscapeCut", "{{ '\\u12", kDamaged, "line 1"},
+      {"CharacterUnknown", "{{ a \xff b }}", kDamaged, "line 1: expected '}}', found '\\xff'"},
+      {"BracketCrossed", "{{ [1) }}", kDamaged, "line 1: unexpected ')'"},
+      {"IntegerHuge", "{{ 99999999999999999999 }}", kUnsupported, "line 1"},
+      {"BreakOutside", "{% break %}", kDamaged, "line 1"},
+      {"FilterUnsupported", "{{ 'a' | urlize }}", kUnsupported, "urlize"},
+      {"SourceLong", std::string((256 << 10) + 1, 'x'), kTooMuch, "262145 bytes"},
+      {"DeepBrackets", "{{ " + Repeat("(", 90000) + Repeat(")", 90000) + " }}", kTooMuch, "line 1"},
+      {"DeepLists", "{{ " + Repeat("[", 90000) + Repeat("]", 90000) + " }}", kTooMuch, "line 1"},
+      {"DeepMappings", "{{ " + Repeat("{1:", 50000) + Repeat("}", 50000) + " }}", kTooMuch,
+       "line 1"},
+      {"DeepNot", "{{ " + Repeat("not ", 60000) + "1 }}", kTooMuch, "line 1"},
+      {"DeepMinus", "{{ " + Repeat("-", 100000) + "1 }}", kTooMuch, "line 1"},
+      {"DeepSum", "{{ 1" + Repeat("+1", 100000) + " }}", kTooMuch, "line 1"},
+      {"DeepPower", "{{ 1" + Repeat("**1", 80000) + " }}", kTooMuch, "line 1"},
+      {"DeepFilters", "{{ ''" + Repeat("|trim", 50000) + " }}", kTooMuch, "line 1"},
+      {"BracketsOpen", "{{ " + Repeat("(", 100000), kDamaged, "line 1: the tag is never closed"},
+      {"ChainedTests", "{{ 1" + Repeat(" is not number", 15000) + " }}", kDamaged, "line 1"},
+      {"DeepAttributes", "{{ a" + Repeat(".a", 100000) + " }}", kTooMuch, "line 1"},
+      {"DeepCalls", "{{ a" + Repeat("()", 100000) + " }}", kTooMuch, "line 1"},
+      {"DeepInlineIf", "{{ 1" + Repeat(" if 1 else 1", 20000) + " }}", kTooMuch, "line 1"},
+      {"DeepTags", Repeat("{% if 1 %}", 20000), kTooMuch, "line 1"},
+      {"DeepElifs", "{% if 1 %}" + Repeat("{% elif 1 %}", 20000) + "{% for", kDamaged, "line 1"},
+      {"DeepTargets", "{% set " + Repeat("(", 90000) + "a" + Repeat(")", 90000) + " = 1 %}",
+       kTooMuch, "line 1"},
+      {"LongName", "{% " + std::string(200000, 'a') + " %}", kDamaged, "unknown tag 'aaa"},
+      {"ManyComments", Repeat("{#", 100000), kDamaged, "never closed"},
+      {"ManyRaws", Repeat("{% raw %}", 25000), kDamaged, "never closed"},
+  };
+  return files;
+}
+
+std::string ValidTemplate() {
+  return "{%- for m in messages -%}<|{{ m.role }}|>{{ m['content'] | trim }}{% if loop.last %}!"
+         "{% endif %}{% endfor %}{% if tools %}{{ tools | tojson(indent=2) }}{% endif %}"
+         "{% set ns = namespace(n=0) %}{% macro f(x, y=2) %}{{ x ~ y }}{% endmacro %}{{ f(1) }}"
+         "{% if add_generation_prompt %}{% generation %}a{% endgeneration %}{% endif %}";
+}
+
+std::vector<MalformedFile> MalformedConfigurations() {
+  Files files = {
+      {"NotToml", "memory_budget = \n", kMistake, ":1"},
+      {"NotUtf8", "home = \"\xff\"\n", kMistake, ":1"},
+      {"ZeroByte", std::string("home = \"a\0b\"\n", 13), kMistake, ":1"},
+      {"KeyTwice", "threads = 1\nthreads = 2\n", kMistake, ":2"},
+      {"KeyUnknown", "\nmemory_bugdet = 1\n", kMistake, ":2: memory_bugdet"},
+      {"BudgetZero", "memory_budget = 0\n", kMistake, "memory_budget"},
+      {"BudgetNegative", "memory_budget = -1\n", kMistake, "memory_budget"},
+      {"BudgetHuge", "memory_budget = \"99999999999999999999GiB\"\n", kMistake, "memory_budget"},
+      {"BudgetBeyondInt64", "memory_budget = 99999999999999999999\n", kMistake, ":1"},
+      {"BudgetBool", "memory_budget = true\n", kMistake, "memory_budget"},
+      {"ThreadsMany", "threads = 1000000\n", kMistake, "threads"},
+      {"ThreadsReal", "threads = 1.5\n", kMistake, "threads"},
+      {"RouterNumber", "router = 3\n", kMistake, "router"},
+      {"RouterNan", "[router]\nresidency_bonus = nan\n", kMistake, ":2: [router] residency_bonus"},
+      {"PortLarge", "[server]\nport = 65536\n", kMistake, ":2: [server] port"},
+      {"HostEmpty", "[server]\nhost = \"\"\n", kMistake, "[server] host"},
+      {"ExpertTable", "[expert]\nname = \"a\"\n", kMistake, "expert"},
+      {"ExpertUnnamed", "[[expert]]\nmodel = \"a\"\n", kMistake, "[[expert]] name"},
+      {"ExpertWithoutModel", "[[expert]]\nname = \"a\"\n", kMistake, "[[expert]] model"},
+      {"ExpertTwice", "[[expert]]\nname=\"a\"\nmodel=\"m\"\n[[expert]]\nname=\"a\"\nmodel=\"m\"\n",
+       kMistake, "already the expert of line 1"},
+      {"ExpertNumbers", "expert = [1, 2]\n", kMistake, "expert"},
+      {"ContextHuge", "[[expert]]\nname=\"a\"\nmodel=\"m\"\ncontext_tokens=99999999\n", kMistake,
+       "context_tokens"},
+      {"TemperatureNan", "[[expert]]\nname=\"a\"\nmodel=\"m\"\ntemperature=nan\n", kMistake,
+       "temperature"},
+      {"TopPZero", "[[expert]]\nname=\"a\"\nmodel=\"m\"\ntop_p=0.0\n", kMistake, "top_p"},
+      {"DomainUnknown", "[[expert]]\nname=\"a\"\nmodel=\"m\"\ndomains={cod=1.0}\n", kMistake,
+       "cod"},
+      {"DomainLarge", "[[expert]]\nname=\"a\"\nmodel=\"m\"\ndomains={code=1.5}\n", kMistake,
+       "code"},
+      {"DeepArrays", "threads = " + Repeat("[", 100000), kMistake, ":1"},
+      {"DeepTables", "threads = " + Repeat("{a=", 100000), kMistake, ":1"},
+      {"DeepKeys", Repeat("a.", 100000) + "a = 1\n", kMistake, ":1"},
+      {"LongKey", std::string(100000, 'a') + " = 1\n", kMistake, ":1"},
+      {"ManyKeys",
+       [] {
+         std::string keys;
+         for (int i = 0; i < 40000; ++i) absl::StrAppend(&keys, "key", i, " = 1\n");
+         return keys;
+       }(),
+       kMistake, "unknown key"},
+      {"ManyExperts", Repeat("[[expert]]\nname=\"a\"\nmodel=\"m\"\n", 20000), kMistake, "line 1"},
+      {"Long", std::string((1 << 20) + 1, '#'), kMistake, "allowed=1048576"},
+      {"BracketBeforeEquals", "[=", kMistake, ":1"},
+      {"LetterBeyondAscii", "\xc3\x80 = 1\n", kMistake, ":1"},
+  };
+  return files;
+}
+
+std::string ValidConfiguration() {
+  return "memory_budget = \"2GiB\"\nthreads = 2\nhome = \"store\"\n\n[router]\nresidency_bonus = "
+         "0.1\n"
+         "abstain_below = 0.4\n\n[server]\nhost = \"127.0.0.1\"\nport = 8000\n\n[[expert]]\n"
+         "name = \"a\"\nmodel = \"m\"\ntemperature = 0.5\nseed = 3\npinned = true\n"
+         "domains = {code = 0.5}\n";
+}
+
+std::vector<MalformedFile> MalformedRecords() {
+  const auto record = [](absl::string_view name, absl::string_view path, absl::string_view more) {
+    return absl::StrCat("{\"name\":", name, ",\"path\":", path, more, "}");
+  };
+  Files files = {
+      {"Empty", "", kDamaged, "empty"},
+      {"NoJson", "{\"name\":", kDamaged, "not a JSON object"},
+      {"NotUtf8", "{\"name\":\"\xff\"}", kDamaged, "not a JSON object"},
+      {"Array", "[]", kDamaged, "not a JSON object"},
+      {"Deep", Repeat("[", 60000), kDamaged, "not a JSON object"},
+      {"DeepObjects", Repeat("{\"a\":", 10000), kDamaged, "not a JSON object"},
+      {"Long", "{" + std::string(1 << 16, ' ') + "}", kDamaged, "too long"},
+      {"NameMissing", "{\"path\":\"model.gguf\"}", kDamaged, "\"name\""},
+      {"NameNumber", record("3", "\"model.gguf\"", ""), kDamaged, "\"name\""},
+      {"NameHostile", record("\"../x\"", "\"model.gguf\"", ""), kDamaged, "name=\"../x\""},
+      {"NameLong", record("\"" + std::string(65, 'a') + "\"", "\"model.gguf\"", ""), kDamaged,
+       "1 to 64"},
+      {"PathMissing", "{\"name\":\"tiny\"}", kDamaged, "\"path\""},
+      {"PathEmpty", record("\"tiny\"", "\"\"", ""), kDamaged, "\"path\""},
+      {"PathZeroByte", record("\"tiny\"", "\"a\\u0000b\"", ""), kDamaged, "\"path\""},
+      {"PathAbsent", record("\"tiny\"", "\"nowhere.gguf\"", ""), kDamaged, "nowhere.gguf"},
+      {"HashShort", record("\"tiny\"", "\"model.gguf\"", ",\"sha256\":\"abc\""), kDamaged,
+       "sha256"},
+      {"HashNumber", record("\"tiny\"", "\"model.gguf\"", ",\"sha256\":3"), kDamaged, "sha256"},
+      {"BytesText", record("\"tiny\"", "\"model.gguf\"", ",\"bytes\":\"3\""), kDamaged, "bytes"},
+      {"BytesOther", record("\"tiny\"", "\"model.gguf\"", ",\"bytes\":3"), kDamaged, "expected=3"},
+      {"BytesHuge", record("\"tiny\"", "\"model.gguf\"", ",\"bytes\":18446744073709551615"),
+       kDamaged, "expected="},
+  };
+  return files;
+}
+
+std::string ValidRecord() { return R"({"name":"tiny","path":"model.gguf"})"; }
+
+}  // namespace coterie::testing
