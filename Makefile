@@ -3,8 +3,9 @@
 #   make test          builds and runs every test
 #   make bench         measures; PEER=PYTHON sets llama.cpp beside it
 #   make build         the release build of libraries, tests and tools
+#   make stub          writes python/coterie/_coterie.pyi anew from the compiled module
 #   make install       the Python package and the coterie command into .venv
-.PHONY: demo test bench build install setup models format check clean
+.PHONY: demo test bench build install setup models format stub check clean
 
 MODELS ?= small
 SMALL_MODELS := smollm2-135m qwen2.5-coder-0.5b
@@ -44,6 +45,10 @@ test: build models
 
 bench: build models
 	@.venv/bin/python bench/run.py $(if $(PEER),--peer $(PEER))
+
+stub: install
+	@.venv/bin/pybind11-stubgen coterie._coterie -o build/stub >/dev/null
+	@cp build/stub/coterie/_coterie.pyi python/coterie/_coterie.pyi
 
 check: setup
 	@.ci/checks

@@ -5,6 +5,7 @@
 // each operation's own backward.
 
 #include <cstdint>
+#include <stop_token>
 
 #include "experts/arch_spec.h"
 #include "experts/decoder_weights.h"
@@ -20,10 +21,14 @@ namespace coterie {
 //   NormGateUpActivate(weights)           g = silu(W_gate norm(x)) * W_up norm(x)
 //   DownResidual(down)                    x += W g
 //   NormHead(norm, head)                  logits of the wanted rows
+// Returns false if `cancel` ended it between two layers: the sequences are as before, for their
+// tokens are counted last.
 template <typename Backend>
-void RunDecoder(const ArchSpec& spec, const DecoderWeights& weights, Backend& backend) {
+bool RunDecoder(const ArchSpec& spec, const DecoderWeights& weights, Backend& backend,
+                const std::stop_token& cancel) {
   backend.Embed(weights.embedding);
   for (int64_t layer = 0; layer < spec.n_layers; ++layer) {
+    if (cancel.stop_requested()) return false;
     const LayerWeights& w = weights.layers[layer];
     backend.NormQkvRopeAppend(layer, w);
     backend.Attend(layer);
@@ -32,6 +37,7 @@ void RunDecoder(const ArchSpec& spec, const DecoderWeights& weights, Backend& ba
     backend.DownResidual(w.down);
   }
   backend.NormHead(weights.output_norm, weights.head);
+  return true;
 }
 
 }  // namespace coterie

@@ -28,7 +28,8 @@ absl::StatusOr<std::shared_ptr<const Expert>> Expert::Open(absl::string_view pat
 }
 
 absl::Status Expert::Forward(absl::Span<const SequenceSlice> slices, Activations activations,
-                             WorkerPool& pool, DecoderScratch& scratch) const {
+                             WorkerPool& pool, DecoderScratch& scratch,
+                             const std::stop_token& cancel) const {
   int64_t n_rows = 0;
   int64_t n_logit_rows = 0;
   for (const SequenceSlice& slice : slices) {
@@ -55,7 +56,9 @@ absl::Status Expert::Forward(absl::Span<const SequenceSlice> slices, Activations
         ", logit rows=", n_logit_rows, " of ", scratch.max_logit_rows()));
   }
   CpuDecoder decoder(spec_, weights_.rope_factors, slices, activations, pool, scratch);
-  RunDecoder(spec_, weights_, decoder);
+  if (!RunDecoder(spec_, weights_, decoder, cancel)) {
+    return absl::CancelledError("cancelled inside a forward pass");
+  }
   return absl::OkStatus();
 }
 

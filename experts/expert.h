@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <stop_token>
 #include <string>
 
 #include "absl/status/status.h"
@@ -41,9 +42,10 @@ class Expert : public BaseModel {
   // Appends the slices' tokens to their KV caches and computes the wanted logits, which then stand
   // in scratch.logits(), [n_logit_rows, n_vocab], in slice order. kInvalidArgument for an empty
   // slice or a token id outside the vocabulary, kResourceExhausted where a KV cache or the scratch
-  // has no room; nothing is changed then.
+  // has no room, kCancelled soon after `cancel` was stopped; nothing is changed then.
   absl::Status Forward(absl::Span<const SequenceSlice> slices, Activations activations,
-                       WorkerPool& pool, DecoderScratch& scratch) const;
+                       WorkerPool& pool, DecoderScratch& scratch,
+                       const std::stop_token& cancel = {}) const;
 
  private:
   Expert() = default;

@@ -41,12 +41,11 @@ absl::Status Session::Prefill(absl::Span<const TokenId> tokens, std::stop_token 
   }
   logits_ = {};
   while (!tokens.empty()) {
-    if (cancel.stop_requested()) return absl::CancelledError("cancelled while reading the prompt");
     const size_t n = std::min(tokens.size(), static_cast<size_t>(scratch_.max_tokens()));
     const bool is_last = n == tokens.size();
     const SequenceSlice slice{&kv_, tokens.first(n), is_last ? LogitRows::kLast : LogitRows::kNone};
-    const absl::Status status = expert_.Forward({&slice, 1}, activations_, pool_, scratch_);
-    if (absl::IsInvalidArgument(status)) return status;
+    const absl::Status status = expert_.Forward({&slice, 1}, activations_, pool_, scratch_, cancel);
+    if (absl::IsInvalidArgument(status) || absl::IsCancelled(status)) return status;
     if (!status.ok()) return Poison(status);
     tokens.remove_prefix(n);
   }

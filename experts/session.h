@@ -41,8 +41,8 @@ class Session {
   int64_t capacity_tokens() const { return kv_.capacity_tokens(); }
 
   // Appends tokens in chunks; logits() then belongs to the last one. kInvalidArgument if there are
-  // none, kResourceExhausted if they do not fit the capacity, kCancelled between chunks: what was
-  // appended until then stays, Rewind drops it.
+  // none, kResourceExhausted if they do not fit the capacity, kCancelled within a layer's time:
+  // whole chunks appended until then stay, Rewind drops them.
   absl::Status Prefill(absl::Span<const TokenId> tokens, std::stop_token cancel);
 
   // Appends one token.

@@ -8,10 +8,13 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "pybind11/stl.h"
 
 #include "core/base/byte_size.h"
 #include "python/bindings/bindings.h"
+#include "python/bindings/gil.h"
+#include "python/bindings/native_thread.h"
 #include "python/bindings/reply_stream.h"
 
 namespace py = pybind11;
@@ -19,13 +22,10 @@ namespace py = pybind11;
 namespace coterie {
 namespace {
 
-// How often a waiting call looks for Ctrl-C.
-constexpr absl::Duration kSignalPatience = absl::Milliseconds(50);
-
 double Milliseconds(absl::Duration duration) { return absl::ToDoubleMilliseconds(duration); }
 
-py::dict RouteDict(const Route& route) {
-  py::dict d;
+Fields RouteFields(const Route& route) {
+  Fields d;
   d["expert"] = route.expert;
   d["reason"] = route.reason;
   py::dict probabilities;
@@ -73,14 +73,14 @@ py::object LogprobsObject(const Generation& generation) {
   return tokens;
 }
 
-py::dict ReplyDict(const Reply& reply) {
+Fields ReplyFields(const Reply& reply) {
   const Generation& generation = reply.generation;
-  py::dict d;
+  Fields d;
   d["id"] = reply.id;
   d["text"] = TextFrom(generation.text);
   d["expert"] = reply.expert;
   d["finish_reason"] = std::string(FinishReasonName(generation.finish_reason));
-  d["route"] = RouteDict(reply.route);
+  d["route"] = RouteFields(reply.route);
   py::dict usage;
   usage["prompt_tokens"] = generation.n_prompt_tokens;
   usage["completion_tokens"] = generation.n_tokens;
@@ -97,8 +97,8 @@ py::dict ReplyDict(const Reply& reply) {
   return d;
 }
 
-py::dict ExpertDict(const ExpertStatus& status) {
-  py::dict d;
+Fields ExpertFields(const ExpertStatus& status) {
+  Fields d;
   d["name"] = status.spec.name;
   d["path"] = status.spec.base_path;
   d["bytes"] = status.spec.bytes;
@@ -110,8 +110,8 @@ py::dict ExpertDict(const ExpertStatus& status) {
   return d;
 }
 
-py::dict StatsDict(const AssistantStats& stats) {
-  py::dict d;
+Fields StatsFields(const AssistantStats& stats) {
+  Fields d;
   d["budget_bytes"] = stats.budget.limit_bytes;
   d["used_bytes"] = stats.budget.used_bytes;
   d["peak_bytes"] = stats.budget.peak_bytes;
@@ -123,7 +123,7 @@ py::dict StatsDict(const AssistantStats& stats) {
   d["bytes_by_purpose"] = purposes;
   py::list experts;
   for (const ExpertStatus& status : stats.experts) {
-    py::dict row = ExpertDict(status);
+    Fields row = ExpertFields(status);
     row["leases"] = 0;
     row["uses"] = 0;
     for (const BaseResidency& base : stats.bases.bases) {
@@ -148,13 +148,18 @@ py::dict StatsDict(const AssistantStats& stats) {
 }
 
 template <typename T>
-std::optional<T> Optional(const py::dict& options, const char* key) {
+std::optional<T> Optional(const Fields& options, const char* key) {
   if (!options.contains(key) || options[key].is_none()) return std::nullopt;
-  return options[key].cast<T>();
+  try {
+    return options[key].cast<T>();
+  } catch (const py::cast_error&) {
+    throw py::type_error(
+        absl::StrCat("not a value for ", key, ": ", py::repr(options[key]).cast<std::string>()));
+  }
 }
 
 // Options as the Python side has checked and named them.
-Request RequestFrom(const py::object& prompt_or_messages, const py::dict& options) {
+Request RequestFrom(const py::object& prompt_or_messages, const Fields& options) {
   Request request;
   request.messages = MessagesFrom(prompt_or_messages);
   request.max_tokens = Optional<int64_t>(options, "max_tokens").value_or(request.max_tokens);
@@ -195,111 +200,129 @@ std::shared_ptr<Assistant> OpenAssistant(const std::optional<std::string>& confi
                                          const py::object& memory_budget,
                                          const std::optional<int>& threads,
                                          const std::optional<std::string>& home) {
-  Configuration configuration = ConfigurationFrom(config, memory_budget, threads, home);
-  absl::StatusOr<std::unique_ptr<Assistant>> assistant;
-  {
-    py::gil_scoped_release release;
-    assistant = Assistant::Open(std::move(configuration));
-  }
-  return ValueOrRaise(std::move(assistant));
+  auto opened =
+      CallInterruptibly([configuration = ConfigurationFrom(config, memory_budget, threads, home)](
+                            std::stop_token) { return Assistant::Open(configuration); });
+  return OwnedByPython(ValueOrRaise(std::move(opened)));
 }
 
-// The next piece, or None at the end; looks for Ctrl-C while it waits, which cancels the answer.
-py::object NextPiece(ReplyStream& stream) {
+std::shared_ptr<ReplyStream> OpenStream(std::shared_ptr<Assistant> assistant,
+                                        const py::object& prompt, const Fields& options) {
+  return OwnedByPython(
+      std::make_unique<ReplyStream>(std::move(assistant), RequestFrom(prompt, options)));
+}
+
+// Ctrl-C cancels the answer that a caller waits for.
+void CancelOnSignal(ReplyStream& stream) {
+  if (PyErr_CheckSignals() == 0) return;
+  stream.Cancel();
+  throw py::error_already_set();
+}
+
+// The next piece, or None at the end.
+std::optional<py::str> NextPiece(ReplyStream& stream) {
   while (true) {
     std::string piece;
     ReplyStream::Next next;
     {
-      py::gil_scoped_release release;
+      GilReleased released;
       next = stream.Take(kSignalPatience, piece);
     }
-    if (PyErr_CheckSignals() != 0) {
-      stream.Cancel();
-      throw py::error_already_set();
-    }
+    CancelOnSignal(stream);
     if (next == ReplyStream::Next::kPiece) return TextFrom(piece);
-    if (next == ReplyStream::Next::kEnd) return py::none();
+    if (next == ReplyStream::Next::kEnd) return std::nullopt;
   }
 }
 
-py::dict StreamResult(ReplyStream& stream) {
-  absl::StatusOr<Reply> reply;
-  {
-    py::gil_scoped_release release;
-    reply = stream.Result();
+Fields StreamResult(ReplyStream& stream) {
+  bool ended = false;
+  while (!ended) {
+    {
+      GilReleased released;
+      ended = stream.WaitForEnd(kSignalPatience);
+    }
+    CancelOnSignal(stream);
   }
-  return ReplyDict(ValueOrRaise(std::move(reply)));
+  return ReplyFields(ValueOrRaise(stream.Result()));
+}
+
+Fields DecideRoute(const Assistant& assistant, const py::str& text) {
+  const std::string prompt = Utf8From(text);
+  absl::StatusOr<Route> route;
+  {
+    GilReleased released;
+    route = assistant.Decide(prompt);
+  }
+  return RouteFields(ValueOrRaise(std::move(route)));
+}
+
+std::vector<Fields> EventList(Assistant& assistant) {
+  std::vector<Fields> events;
+  for (const Event& event : assistant.TakeEvents()) {
+    Fields d;
+    d["kind"] = event.kind;
+    d["expert"] = event.expert;
+    d["bytes"] = event.bytes;
+    d["done_bytes"] = event.done_bytes;
+    d["text"] = event.text;
+    d["reason"] = event.reason;
+    events.push_back(std::move(d));
+  }
+  return events;
+}
+
+std::vector<Fields> ExpertList(const Assistant& assistant) {
+  std::vector<Fields> experts;
+  for (const ExpertStatus& status : assistant.Experts()) experts.push_back(ExpertFields(status));
+  return experts;
+}
+
+// Eviction gives memory back to the system, which takes its time.
+void SetMemoryBudget(Assistant& assistant, int64_t bytes) {
+  GilReleased released;
+  assistant.SetMemoryBudget(bytes);
+}
+
+Fields ServerFields(const Assistant& assistant) {
+  const ServerConfiguration& server = assistant.configuration().server;
+  Fields d;
+  d["host"] = server.host;
+  d["port"] = server.port;
+  d["api_key"] = server.api_key;
+  return d;
+}
+
+void BindReplyStream(py::module_& module) {
+  py::class_<ReplyStream, std::shared_ptr<ReplyStream>>(
+      module, "ReplyStream", "An answer being written; coterie.ReplyStream is the public face.")
+      .def("next_piece", &NextPiece,
+           "The next piece of text, whole characters only; None at the end. Ctrl-C cancels.")
+      .def("cancel", &ReplyStream::Cancel, "Asks the answer to end; returns at once.")
+      .def("result", &StreamResult,
+           "Waits for the end; the fields of coterie.Reply. Raises what ended the answer.");
 }
 
 }  // namespace
 
 void BindAssistant(py::module_& module) {
-  // Destruction waits for threads: without the GIL, or a thread that needs it would never end.
-  py::class_<ReplyStream, std::unique_ptr<ReplyStream>>(module, "ReplyStream",
-                                                        py::release_gil_before_calling_cpp_dtor())
-      .def("next_piece", &NextPiece)
-      .def("cancel", &ReplyStream::Cancel)
-      .def("result", &StreamResult);
-
-  py::class_<Assistant, std::shared_ptr<Assistant>>(module, "Assistant",
-                                                    py::release_gil_before_calling_cpp_dtor())
+  BindReplyStream(module);
+  py::class_<Assistant, std::shared_ptr<Assistant>>(
+      module, "Assistant", "Router, experts and their cache; coterie.Assistant is the public face.")
       .def_static("open", &OpenAssistant, py::arg("config") = py::none(), py::kw_only(),
                   py::arg("memory_budget") = py::none(), py::arg("threads") = py::none(),
-                  py::arg("home") = py::none())
-      .def("stream",
-           [](std::shared_ptr<Assistant> assistant, const py::object& prompt,
-              const py::dict& options) {
-             return std::make_unique<ReplyStream>(std::move(assistant),
-                                                  RequestFrom(prompt, options));
-           })
-      .def("route",
-           [](const Assistant& assistant, const py::str& text) {
-             const std::string prompt = Utf8From(text);
-             absl::StatusOr<Route> route;
-             {
-               py::gil_scoped_release release;
-               route = assistant.Decide(prompt);
-             }
-             return RouteDict(ValueOrRaise(std::move(route)));
-           })
-      .def("stats", [](const Assistant& assistant) { return StatsDict(assistant.Stats()); })
-      .def("experts",
-           [](const Assistant& assistant) {
-             py::list experts;
-             for (const ExpertStatus& status : assistant.Experts()) {
-               experts.append(ExpertDict(status));
-             }
-             return experts;
-           })
-      .def("events",
-           [](Assistant& assistant) {
-             py::list events;
-             for (const Event& event : assistant.TakeEvents()) {
-               py::dict d;
-               d["kind"] = event.kind;
-               d["expert"] = event.expert;
-               d["bytes"] = event.bytes;
-               d["done_bytes"] = event.done_bytes;
-               d["text"] = event.text;
-               d["reason"] = event.reason;
-               events.append(d);
-             }
-             return events;
-           })
-      .def("set_memory_budget",
-           [](Assistant& assistant, int64_t bytes) {
-             py::gil_scoped_release release;
-             assistant.SetMemoryBudget(bytes);
-           })
-      .def("problems", &Assistant::problems)
-      .def("server_configuration", [](const Assistant& assistant) {
-        const ServerConfiguration& server = assistant.configuration().server;
-        py::dict d;
-        d["host"] = server.host;
-        d["port"] = server.port;
-        d["api_key"] = server.api_key;
-        return d;
-      });
+                  py::arg("home") = py::none(),
+                  "Opens a coterie.toml, or the store. memory_budget: bytes or a size as text.")
+      .def("stream", &OpenStream, py::arg("prompt"), py::arg("options"),
+           "Starts an answer. options: the keyword arguments of coterie.Assistant.stream.")
+      .def("route", &DecideRoute, py::arg("prompt"), "Decides only: the fields of coterie.Route.")
+      .def(
+          "stats", [](const Assistant& assistant) { return StatsFields(assistant.Stats()); },
+          "Budget, bytes by purpose, experts and counters.")
+      .def("experts", &ExpertList, "The experts in the order of their names.")
+      .def("events", &EventList, "What happened to memory since the last call, oldest first.")
+      .def("set_memory_budget", &SetMemoryBudget, py::arg("budget"), "Changes the budget (bytes).")
+      .def("problems", &Assistant::problems, "Models that were left out, and why.")
+      .def("server_configuration", &ServerFields, "The [server] table of the configuration.");
 }
 
 }  // namespace coterie

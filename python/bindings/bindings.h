@@ -18,6 +18,12 @@ void BindExpert(pybind11::module_& module);
 void BindRouter(pybind11::module_& module);
 void BindAssistant(pybind11::module_& module);
 
+// A dict as it is written out for Python: names and values of any type.
+class __attribute__((visibility("hidden"))) Fields : public pybind11::dict {
+ public:
+  using pybind11::dict::dict;
+};
+
 // Raises the Python exception of a status: ValueError for kInvalidArgument, KeyError for kNotFound,
 // MemoryError for kResourceExhausted, TimeoutError for kDeadlineExceeded, coterie.Busy for
 // kUnavailable, OSError for kDataLoss, and coterie.Error with .code for the rest. Needs the GIL.
@@ -45,3 +51,8 @@ std::string Utf8From(const pybind11::handle& text);
 pybind11::str TextFrom(const std::string& utf8);
 
 }  // namespace coterie
+
+template <>
+struct pybind11::detail::handle_type_name<coterie::Fields> {
+  static constexpr auto name = const_name("dict[str, typing.Any]");
+};

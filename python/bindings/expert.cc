@@ -17,6 +17,8 @@
 #include "experts/generation.h"
 #include "experts/session.h"
 #include "python/bindings/bindings.h"
+#include "python/bindings/gil.h"
+#include "python/bindings/native_thread.h"
 
 namespace py = pybind11;
 
@@ -25,6 +27,7 @@ namespace {
 
 // Rows of logits computed at once: bounds the scratch for large vocabularies.
 constexpr int64_t kLogitChunkTokens = 32;
+constexpr int kMaxThreads = 1024;  // As in coterie.toml.
 
 class PythonTokenizer {
  public:
@@ -57,49 +60,45 @@ Activations ActivationsFrom(const std::string& name) {
 
 class PythonExpert {
  public:
-  static std::unique_ptr<PythonExpert> Open(const std::string& path, const std::string& activations,
+  static std::shared_ptr<PythonExpert> Open(const std::string& path, const std::string& activations,
                                             int threads) {
     const Activations precision = ActivationsFrom(activations);
-    absl::StatusOr<std::shared_ptr<const Expert>> expert;
-    {
-      py::gil_scoped_release release;
-      expert = Expert::Open(path);
+    if (threads < 0 || threads > kMaxThreads) {
+      throw py::value_error("threads are between 0 (one per core) and " +
+                            std::to_string(kMaxThreads) + ", not " + std::to_string(threads));
     }
-    return std::unique_ptr<PythonExpert>(
-        new PythonExpert(ValueOrRaise(std::move(expert)), precision, threads));
+    auto expert = CallInterruptibly([path](std::stop_token) { return Expert::Open(path); });
+    return OwnedByPython(std::unique_ptr<PythonExpert>(
+        new PythonExpert(ValueOrRaise(std::move(expert)), precision, threads)));
   }
 
   PythonTokenizer tokenizer() const { return PythonTokenizer(expert_); }
 
   // [n_tokens, n_vocab]
-  py::array_t<float> Logits(const std::vector<TokenId>& ids) {
-    const ArchSpec& spec = expert_->spec();
+  static py::array_t<float> Logits(std::shared_ptr<PythonExpert> self, std::vector<TokenId> ids) {
     const int64_t n_tokens = static_cast<int64_t>(ids.size());
-    py::array_t<float> logits({n_tokens, spec.n_vocab});
-    float* out = logits.mutable_data();
-    absl::Status status;
-    {
-      py::gil_scoped_release release;
-      status = ComputeLogits(ids, out);
-    }
-    RaiseIfError(status);
-    return logits;
+    const int64_t n_vocab = self->expert_->spec().n_vocab;
+    auto computed = CallInterruptibly(
+        [self = std::move(self), ids = std::move(ids)](const std::stop_token& stop) {
+          return self->ComputeLogits(ids, stop);
+        });
+    auto* values = new std::vector<float>(ValueOrRaise(std::move(computed)));
+    const py::capsule owner(values, [](void* v) { delete static_cast<std::vector<float>*>(v); });
+    return py::array_t<float>({n_tokens, n_vocab}, values->data(), owner);
   }
 
-  py::dict Generate(const py::object& prompt, int64_t max_tokens, const SamplingOptions& sampling,
-                    const std::vector<std::string>& stop) {
-    const std::vector<Message> messages = MessagesFrom(prompt);
+  static Fields Generate(std::shared_ptr<PythonExpert> self, const py::object& prompt,
+                         int64_t max_tokens, const SamplingOptions& sampling,
+                         const std::vector<std::string>& stop) {
     GenerationOptions options;
     options.sampling = sampling;
     options.max_tokens = max_tokens;
     options.stop = stop;
-    absl::StatusOr<Generation> generation;
-    {
-      py::gil_scoped_release release;
-      generation = Answer(messages, options);
-    }
-    const Generation done = ValueOrRaise(std::move(generation));
-    py::dict result;
+    const Generation done = ValueOrRaise(CallInterruptibly(
+        [self = std::move(self), messages = MessagesFrom(prompt), options](std::stop_token cancel) {
+          return self->Answer(messages, options, cancel);
+        }));
+    Fields result;
     result["text"] = TextFrom(done.text);
     result["finish_reason"] = std::string(FinishReasonName(done.finish_reason));
     result["prompt_tokens"] = done.n_prompt_tokens;
@@ -110,9 +109,9 @@ class PythonExpert {
     return result;
   }
 
-  py::dict Description() const {
+  Fields Description() const {
     const ArchSpec& spec = expert_->spec();
-    py::dict d;
+    Fields d;
     d["architecture"] = spec.architecture;
     d["n_layers"] = spec.n_layers;
     d["d_model"] = spec.d_model;
@@ -131,24 +130,27 @@ class PythonExpert {
   PythonExpert(std::shared_ptr<const Expert> expert, Activations activations, int threads)
       : expert_(std::move(expert)), activations_(activations), pool_(threads) {}
 
-  absl::Status ComputeLogits(const std::vector<TokenId>& ids, float* out) {
+  // Row-major [n_tokens, n_vocab].
+  absl::StatusOr<std::vector<float>> ComputeLogits(const std::vector<TokenId>& ids,
+                                                   const std::stop_token& stop) {
     const ArchSpec& spec = expert_->spec();
     const int64_t n_tokens = static_cast<int64_t>(ids.size());
+    std::vector<float> logits(ids.size() * static_cast<size_t>(spec.n_vocab));
     KvCache kv(spec, n_tokens);
     DecoderScratch scratch(spec, kLogitChunkTokens, kLogitChunkTokens, pool_.n_workers());
     for (int64_t begin = 0; begin < n_tokens; begin += kLogitChunkTokens) {
       const int64_t n = std::min(kLogitChunkTokens, n_tokens - begin);
       const SequenceSlice slice{&kv, {ids.data() + begin, static_cast<size_t>(n)}, LogitRows::kAll};
-      const absl::Status status = expert_->Forward({&slice, 1}, activations_, pool_, scratch);
+      const absl::Status status = expert_->Forward({&slice, 1}, activations_, pool_, scratch, stop);
       if (!status.ok()) return status;
-      std::memcpy(out + begin * spec.n_vocab, scratch.logits().data(),
+      std::memcpy(logits.data() + begin * spec.n_vocab, scratch.logits().data(),
                   scratch.logits().size() * sizeof(float));
     }
-    return absl::OkStatus();
+    return logits;
   }
 
   absl::StatusOr<Generation> Answer(const std::vector<Message>& messages,
-                                    const GenerationOptions& options) {
+                                    const GenerationOptions& options, std::stop_token cancel) {
     absl::StatusOr<Encoding> prompt = EncodeConversation(*expert_, messages);
     if (!prompt.ok()) return prompt.status();
     const int64_t n_prompt = static_cast<int64_t>(prompt->ids.size());
@@ -157,7 +159,7 @@ class PythonExpert {
     Session session(*expert_, pool_, SessionShape::ForTokens(std::max(n_tokens, n_prompt)),
                     activations_);
     return coterie::Generate(
-        session, prompt->ids, options, [](absl::string_view) { return true; }, std::stop_token());
+        session, prompt->ids, options, [](absl::string_view) { return true; }, cancel);
   }
 
   std::shared_ptr<const Expert> expert_;
@@ -165,14 +167,14 @@ class PythonExpert {
   WorkerPool pool_;
 };
 
-py::dict Inspect(const std::string& path) {
+Fields Inspect(const std::string& path) {
   absl::StatusOr<std::unique_ptr<const GgufFile>> opened;
   {
-    py::gil_scoped_release release;
+    GilReleased released;
     opened = GgufFile::Open(path);
   }
   const std::unique_ptr<const GgufFile> file = ValueOrRaise(std::move(opened));
-  py::dict d;
+  Fields d;
   d["path"] = path;
   d["bytes"] = file->size();
   d["tensor_bytes"] = file->tensor_bytes();
@@ -200,38 +202,50 @@ py::dict Inspect(const std::string& path) {
 
 }  // namespace
 
+void BindSampling(py::module_& module) {
+  py::class_<SamplingOptions>(module, "SamplingOptions", "How the next token is chosen.")
+      .def(py::init<>(), "The defaults: temperature 0.7, top_k 40, top_p 0.95, min_p 0.05.")
+      .def_readwrite("temperature", &SamplingOptions::temperature, "0: always the likeliest token.")
+      .def_readwrite("top_k", &SamplingOptions::top_k, "Of the k likeliest; 0: of all.")
+      .def_readwrite("top_p", &SamplingOptions::top_p,
+                     "Of the likeliest that reach this probability together, in (0, 1].")
+      .def_readwrite("min_p", &SamplingOptions::min_p,
+                     "Of those at least so likely relative to the likeliest, in [0, 1].")
+      .def_readwrite("repetition_penalty", &SamplingOptions::repetition_penalty,
+                     "Divides the logits of recent tokens; 1: none.")
+      .def_readwrite("seed", &SamplingOptions::seed, "None: another each time.")
+      .def_readwrite("n_logprobs", &SamplingOptions::n_logprobs,
+                     "How many alternatives to report for each token; -1: nothing.");
+}
+
 void BindExpert(py::module_& module) {
-  module.def("inspect", &Inspect, py::arg("path"));
-  py::class_<PythonTokenizer>(module, "Tokenizer")
+  module.def("inspect", &Inspect, py::arg("path"),
+             "Describes a GGUF file: keys, tensors, template, sizes in bytes. Reads the header.");
+  py::class_<PythonTokenizer>(module, "Tokenizer", "Text to token ids and back.")
       .def("encode", &PythonTokenizer::Encode, py::arg("text"), py::kw_only(),
            py::arg("add_special") = true, py::arg("parse_special") = true,
            "Token ids of a text. With parse_special, text such as '<|im_end|>' becomes the special "
-           "token of that name.")
+           "token of that name; add_special adds what the model expects at the beginning. Raises "
+           "ValueError for text that is no Unicode.")
       .def("decode", &PythonTokenizer::Decode, py::arg("ids"),
-           "Text of token ids; bytes that are no UTF-8 become U+FFFD.")
+           "Text of token ids; bytes that are no UTF-8 become U+FFFD. Raises ValueError for an id "
+           "outside [0, n_vocab).")
       .def_property_readonly("n_vocab", &PythonTokenizer::n_vocab, "Number of tokens.");
 
-  py::class_<SamplingOptions>(module, "SamplingOptions")
-      .def(py::init<>())
-      .def_readwrite("temperature", &SamplingOptions::temperature)
-      .def_readwrite("top_k", &SamplingOptions::top_k)
-      .def_readwrite("top_p", &SamplingOptions::top_p)
-      .def_readwrite("min_p", &SamplingOptions::min_p)
-      .def_readwrite("repetition_penalty", &SamplingOptions::repetition_penalty)
-      .def_readwrite("seed", &SamplingOptions::seed)
-      .def_readwrite("n_logprobs", &SamplingOptions::n_logprobs);
-
-  py::class_<PythonExpert>(module, "Expert")
-      .def_static(
-          "open", &PythonExpert::Open, py::arg("path"), py::kw_only(),
-          py::arg("activations") = "int8", py::arg("threads") = 0,
-          "Opens a GGUF file.\n\nactivations: 'int8' rounds activations to 8 bits per block "
-          "of 32 (fast), 'f32' does not (the reference). threads: 0 means one per core.")
-      .def_property_readonly("tokenizer", &PythonExpert::tokenizer)
+  BindSampling(module);
+  py::class_<PythonExpert, std::shared_ptr<PythonExpert>>(
+      module, "Expert", "One model file; coterie.Expert is the public face.")
+      .def_static("open", &PythonExpert::Open, py::arg("path"), py::kw_only(),
+                  py::arg("activations") = "int8", py::arg("threads") = 0,
+                  "Opens a GGUF file.\n\nactivations: 'int8' rounds activations to 8 bits per "
+                  "block of 32 (fast), 'f32' does not (the reference). threads: 0 means one per "
+                  "core.")
+      .def_property_readonly("tokenizer", &PythonExpert::tokenizer, "The file's tokenizer.")
       .def("logits", &PythonExpert::Logits, py::arg("ids"),
            "Logits after each token of one sequence, float32 [n_tokens, n_vocab].")
-      .def("_generate", &PythonExpert::Generate, py::arg("prompt_or_messages"),
-           py::arg("max_tokens"), py::arg("sampling"), py::arg("stop"))
+      .def("generate", &PythonExpert::Generate, py::arg("prompt_or_messages"),
+           py::arg("max_tokens"), py::arg("sampling"), py::arg("stop"),
+           "Answers; the fields of coterie.expert.ExpertReply.")
       .def_property_readonly("description", &PythonExpert::Description,
                              "What the file says of its model: dimensions, vocabulary, context.");
 }

@@ -1,7 +1,9 @@
 #include "python/bindings/bindings.h"
+#include "python/bindings/native_thread.h"
 
 PYBIND11_MODULE(_coterie, module) {
   module.doc() = "The compiled part of coterie; use `import coterie`.";
+  coterie::StopNativeThreadsAtExit();
   coterie::BindExpert(module);
   coterie::BindRouter(module);
   coterie::BindAssistant(module);

@@ -2,26 +2,25 @@
 
 #include <utility>
 
+#include "absl/time/clock.h"
+
 namespace coterie {
 
 ReplyStream::ReplyStream(std::shared_ptr<Assistant> assistant, Request request)
-    : assistant_(std::move(assistant)), result_(absl::UnknownError("still being written")) {
-  thread_ = std::thread([this, request = std::move(request)] { Write(request); });
-}
+    : assistant_(std::move(assistant)),
+      result_(absl::UnknownError("still being written")),
+      thread_([this, request = std::move(request)](std::stop_token stop) {
+        Write(request, std::move(stop));
+      }) {}
 
-ReplyStream::~ReplyStream() {
-  Cancel();
-  thread_.join();
-}
-
-void ReplyStream::Write(const Request& request) {
+void ReplyStream::Write(const Request& request, std::stop_token stop) {
   const auto sink = [this](absl::string_view piece) {
     MutexLock lock(mutex_);
     pieces_.emplace_back(piece);
     changed_.NotifyAll();
     return true;
   };
-  absl::StatusOr<Reply> result = assistant_->Generate(request, sink, stop_.get_token());
+  absl::StatusOr<Reply> result = assistant_->Generate(request, sink, std::move(stop));
   MutexLock lock(mutex_);
   result_ = std::move(result);
   ended_ = true;
@@ -44,7 +43,6 @@ ReplyStream::Next ReplyStream::Take(absl::Duration patience, std::string& piece)
 
 absl::StatusOr<Reply> ReplyStream::Result() {
   MutexLock lock(mutex_);
-  while (!ended_) changed_.Wait(mutex_);
   return result_;
 }
 

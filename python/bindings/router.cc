@@ -11,6 +11,8 @@
 
 #include "core/threads/worker_pool.h"
 #include "python/bindings/bindings.h"
+#include "python/bindings/gil.h"
+#include "python/bindings/native_thread.h"
 #include "runtime/default_router.h"
 
 namespace py = pybind11;
@@ -29,35 +31,28 @@ std::vector<LabelledPrompt> PromptsFrom(const RowList& rows) {
 // A router with the pool its encoder runs on; the pool outlives every version that shares it.
 class PythonRouter {
  public:
-  static std::unique_ptr<PythonRouter> Load(const std::string& path) {
+  static std::shared_ptr<PythonRouter> Load(const std::string& path) {
     auto pool = std::make_shared<WorkerPool>();
-    absl::StatusOr<std::unique_ptr<const Router>> router;
-    {
-      py::gil_scoped_release release;
-      router = Router::Load(path, pool.get());
-    }
+    auto router =
+        CallInterruptibly([path, pool](std::stop_token) { return Router::Load(path, pool.get()); });
     return Wrap(std::move(pool), ValueOrRaise(std::move(router)));
   }
 
-  static std::unique_ptr<PythonRouter> Fit(const RowList& rows) {
-    const std::vector<LabelledPrompt> prompts = PromptsFrom(rows);
-    absl::StatusOr<std::unique_ptr<const Router>> router;
-    {
-      py::gil_scoped_release release;
-      router = Router::Fit(prompts);
-    }
+  static std::shared_ptr<PythonRouter> Fit(const RowList& rows) {
+    auto router = CallInterruptibly(
+        [prompts = PromptsFrom(rows)](std::stop_token) { return Router::Fit(prompts); });
     return Wrap(nullptr, ValueOrRaise(std::move(router)));
   }
 
-  py::dict Classify(const py::str& prompt) const {
+  Fields Classify(const py::str& prompt) const {
     const std::string text = Utf8From(prompt);
     absl::StatusOr<DomainScores> scores;
     {
-      py::gil_scoped_release release;
+      GilReleased released;
       scores = router_->Classify(text);
     }
     const DomainScores found = ValueOrRaise(std::move(scores));
-    py::dict d;
+    Fields d;
     d["domain"] = std::string(found.domain());
     py::dict probabilities;
     for (const Score& score : found.ranked) {
@@ -79,33 +74,27 @@ class PythonRouter {
     return d;
   }
 
-  std::unique_ptr<PythonRouter> Correct(const std::string& text, const std::string& label) const {
-    absl::StatusOr<std::unique_ptr<const Router>> router;
-    {
-      py::gil_scoped_release release;
-      router = router_->Correct(text, label);
-    }
+  std::shared_ptr<PythonRouter> Correct(const std::string& text, const std::string& label) const {
+    auto router = CallInterruptibly([pool = pool_, router = router_, text, label](std::stop_token) {
+      return router->Correct(text, label);
+    });
     return Wrap(pool_, ValueOrRaise(std::move(router)));
   }
 
   void Save(const std::string& path) const {
     absl::Status status;
     {
-      py::gil_scoped_release release;
+      GilReleased released;
       status = router_->Save(path);
     }
     RaiseIfError(status);
   }
 
-  py::dict EvaluateRows(const RowList& rows) const {
-    const std::vector<LabelledPrompt> prompts = PromptsFrom(rows);
-    absl::StatusOr<Evaluation> evaluation;
-    {
-      py::gil_scoped_release release;
-      evaluation = router_->Evaluate(prompts);
-    }
-    const Evaluation found = ValueOrRaise(std::move(evaluation));
-    py::dict d;
+  Fields EvaluateRows(const RowList& rows) const {
+    const Evaluation found = ValueOrRaise(
+        CallInterruptibly([pool = pool_, router = router_, prompts = PromptsFrom(rows)](
+                              std::stop_token) { return router->Evaluate(prompts); }));
+    Fields d;
     d["n"] = found.n;
     d["accuracy"] = found.accuracy;
     d["macro_f1"] = found.macro_f1;
@@ -119,33 +108,43 @@ class PythonRouter {
   const Router& router() const { return *router_; }
 
  private:
-  static std::unique_ptr<PythonRouter> Wrap(std::shared_ptr<WorkerPool> pool,
+  static std::shared_ptr<PythonRouter> Wrap(std::shared_ptr<WorkerPool> pool,
                                             std::unique_ptr<const Router> router) {
     auto wrapped = std::make_unique<PythonRouter>();
     wrapped->pool_ = std::move(pool);
     wrapped->router_ = std::move(router);
-    return wrapped;
+    return OwnedByPython(std::move(wrapped));
   }
 
   std::shared_ptr<WorkerPool> pool_;
-  std::unique_ptr<const Router> router_;
+  std::shared_ptr<const Router> router_;
 };
 
 }  // namespace
 
 void BindRouter(py::module_& module) {
-  module.def("default_router_path", [] { return ValueOrRaise(DefaultRouterPath()); });
-  py::class_<PythonRouter>(module, "Router")
-      .def_static("load", &PythonRouter::Load, py::arg("path"))
-      .def_static("fit", &PythonRouter::Fit, py::arg("rows"))
-      .def("classify", &PythonRouter::Classify, py::arg("text"))
-      .def("correct", &PythonRouter::Correct, py::arg("text"), py::arg("label"))
-      .def("save", &PythonRouter::Save, py::arg("path"))
-      .def("evaluate", &PythonRouter::EvaluateRows, py::arg("rows"))
-      .def_property_readonly("domains", [](const PythonRouter& r) { return r.router().domains(); })
-      .def_property_readonly("tier",
-                             [](const PythonRouter& r) { return std::string(r.router().tier()); })
-      .def_property_readonly("version", [](const PythonRouter& r) { return r.router().version(); });
+  module.def(
+      "default_router_path", [] { return ValueOrRaise(DefaultRouterPath()); },
+      "The file of the router that ships, or $COTERIE_ROUTER.");
+  py::class_<PythonRouter, std::shared_ptr<PythonRouter>>(
+      module, "Router", "A classifier of prompts; coterie.Router is the public face.")
+      .def_static("load", &PythonRouter::Load, py::arg("path"), "Opens a router file.")
+      .def_static("fit", &PythonRouter::Fit, py::arg("rows"), "Fits to (text, label) rows.")
+      .def("classify", &PythonRouter::Classify, py::arg("text"),
+           "The fields of coterie.DomainScores.")
+      .def("correct", &PythonRouter::Correct, py::arg("text"), py::arg("label"),
+           "A router that gives this text its label from now on.")
+      .def("save", &PythonRouter::Save, py::arg("path"), "Writes one file, atomically.")
+      .def("evaluate", &PythonRouter::EvaluateRows, py::arg("rows"),
+           "Measures it on (text, label) rows.")
+      .def_property_readonly(
+          "domains", [](const PythonRouter& r) { return r.router().domains(); }, "The labels.")
+      .def_property_readonly(
+          "tier", [](const PythonRouter& r) { return std::string(r.router().tier()); },
+          "'encoder' or 'lexical'.")
+      .def_property_readonly(
+          "version", [](const PythonRouter& r) { return r.router().version(); },
+          "Of the fitted model, and the number of corrections.");
 }
 
 }  // namespace coterie

@@ -18,30 +18,39 @@ from typing import TYPE_CHECKING, Any
 from coterie.errors import Busy, Error
 
 if TYPE_CHECKING:
-    from coterie.assistant import Assistant, Reply, ReplyStream, Route
-    from coterie.expert import Expert, inspect
+    from coterie.assistant import Assistant, Options, Reply, ReplyStream, Route, Timings, Usage
+    from coterie.expert import Expert, ExpertReply, inspect
     from coterie.router import DomainScores, Router
 
-__version__ = "0.1.0"
+    __version__: str
+
 __all__ = [
     "Assistant",
     "Busy",
     "DomainScores",
     "Error",
     "Expert",
+    "ExpertReply",
+    "Options",
     "Reply",
     "ReplyStream",
     "Route",
     "Router",
+    "Timings",
+    "Usage",
     "inspect",
 ]
 
 _MODULE_OF = {
     "Assistant": "assistant",
+    "Options": "assistant",
     "Reply": "assistant",
     "ReplyStream": "assistant",
     "Route": "assistant",
+    "Timings": "assistant",
+    "Usage": "assistant",
     "Expert": "expert",
+    "ExpertReply": "expert",
     "inspect": "expert",
     "DomainScores": "router",
     "Router": "router",
@@ -51,6 +60,8 @@ _MODULE_OF = {
 if not TYPE_CHECKING:  # Checkers know the names from above, and _coterie from its stub.
 
     def __getattr__(name: str) -> Any:
+        if name == "__version__":
+            return _version()
         if name not in _MODULE_OF:
             raise AttributeError(f"module 'coterie' has no attribute '{name}'")
         try:
@@ -61,4 +72,14 @@ if not TYPE_CHECKING:  # Checkers know the names from above, and _coterie from i
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_MODULE_OF])
+    return sorted([*globals(), *_MODULE_OF, "__version__"])
+
+
+def _version() -> str:
+    """The installed package's version; CMakeLists.txt has the number."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("coterie")
+    except PackageNotFoundError:
+        return "0+source"

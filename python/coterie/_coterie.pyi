@@ -1,5 +1,229 @@
-"""The compiled part; private. coterie/{assistant,expert,router}.py give its names their types."""
-
-from typing import Any
-
-def __getattr__(name: str) -> Any: ...
+"""
+The compiled part of coterie; use `import coterie`.
+"""
+from __future__ import annotations
+import collections.abc
+import numpy
+import numpy.typing
+import typing
+__all__: list[str] = ['Assistant', 'Expert', 'ReplyStream', 'Router', 'SamplingOptions', 'Tokenizer', 'default_router_path', 'inspect']
+class Tokenizer:
+    """
+    Text to token ids and back.
+    """
+    def decode(self, ids: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]) -> str:
+        """
+        Text of token ids; bytes that are no UTF-8 become U+FFFD. Raises ValueError for an id outside [0, n_vocab).
+        """
+    def encode(self, text: str, *, add_special: bool = True, parse_special: bool = True) -> list[int]:
+        """
+        Token ids of a text. With parse_special, text such as '<|im_end|>' becomes the special token of that name; add_special adds what the model expects at the beginning. Raises ValueError for text that is no Unicode.
+        """
+    @property
+    def n_vocab(self) -> int:
+        """
+        Number of tokens.
+        """
+class SamplingOptions:
+    """
+    How the next token is chosen.
+    """
+    def __init__(self) -> None:
+        """
+        The defaults: temperature 0.7, top_k 40, top_p 0.95, min_p 0.05.
+        """
+    @property
+    def min_p(self) -> float:
+        """
+        Of those at least so likely relative to the likeliest, in [0, 1].
+        """
+    @min_p.setter
+    def min_p(self, arg0: typing.SupportsFloat | typing.SupportsIndex) -> None:
+        ...
+    @property
+    def n_logprobs(self) -> int:
+        """
+        How many alternatives to report for each token; -1: nothing.
+        """
+    @n_logprobs.setter
+    def n_logprobs(self, arg0: typing.SupportsInt | typing.SupportsIndex) -> None:
+        ...
+    @property
+    def repetition_penalty(self) -> float:
+        """
+        Divides the logits of recent tokens; 1: none.
+        """
+    @repetition_penalty.setter
+    def repetition_penalty(self, arg0: typing.SupportsFloat | typing.SupportsIndex) -> None:
+        ...
+    @property
+    def seed(self) -> int | None:
+        """
+        None: another each time.
+        """
+    @seed.setter
+    def seed(self, arg0: typing.SupportsInt | typing.SupportsIndex | None) -> None:
+        ...
+    @property
+    def temperature(self) -> float:
+        """
+        0: always the likeliest token.
+        """
+    @temperature.setter
+    def temperature(self, arg0: typing.SupportsFloat | typing.SupportsIndex) -> None:
+        ...
+    @property
+    def top_k(self) -> int:
+        """
+        Of the k likeliest; 0: of all.
+        """
+    @top_k.setter
+    def top_k(self, arg0: typing.SupportsInt | typing.SupportsIndex) -> None:
+        ...
+    @property
+    def top_p(self) -> float:
+        """
+        Of the likeliest that reach this probability together, in (0, 1].
+        """
+    @top_p.setter
+    def top_p(self, arg0: typing.SupportsFloat | typing.SupportsIndex) -> None:
+        ...
+class Expert:
+    """
+    One model file; coterie.Expert is the public face.
+    """
+    @staticmethod
+    def open(path: str, *, activations: str = 'int8', threads: typing.SupportsInt | typing.SupportsIndex = 0) -> Expert:
+        """
+        Opens a GGUF file.
+        
+        activations: 'int8' rounds activations to 8 bits per block of 32 (fast), 'f32' does not (the reference). threads: 0 means one per core.
+        """
+    def generate(self, prompt_or_messages: typing.Any, max_tokens: typing.SupportsInt | typing.SupportsIndex, sampling: SamplingOptions, stop: collections.abc.Sequence[str]) -> dict[str, typing.Any]:
+        """
+        Answers; the fields of coterie.expert.ExpertReply.
+        """
+    def logits(self, ids: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]) -> numpy.typing.NDArray[numpy.float32]:
+        """
+        Logits after each token of one sequence, float32 [n_tokens, n_vocab].
+        """
+    @property
+    def description(self) -> dict[str, typing.Any]:
+        """
+        What the file says of its model: dimensions, vocabulary, context.
+        """
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """
+        The file's tokenizer.
+        """
+class Router:
+    """
+    A classifier of prompts; coterie.Router is the public face.
+    """
+    @staticmethod
+    def fit(rows: collections.abc.Sequence[tuple[str, str]]) -> Router:
+        """
+        Fits to (text, label) rows.
+        """
+    @staticmethod
+    def load(path: str) -> Router:
+        """
+        Opens a router file.
+        """
+    def classify(self, text: str) -> dict[str, typing.Any]:
+        """
+        The fields of coterie.DomainScores.
+        """
+    def correct(self, text: str, label: str) -> Router:
+        """
+        A router that gives this text its label from now on.
+        """
+    def evaluate(self, rows: collections.abc.Sequence[tuple[str, str]]) -> dict[str, typing.Any]:
+        """
+        Measures it on (text, label) rows.
+        """
+    def save(self, path: str) -> None:
+        """
+        Writes one file, atomically.
+        """
+    @property
+    def domains(self) -> list[str]:
+        """
+        The labels.
+        """
+    @property
+    def tier(self) -> str:
+        """
+        'encoder' or 'lexical'.
+        """
+    @property
+    def version(self) -> str:
+        """
+        Of the fitted model, and the number of corrections.
+        """
+class ReplyStream:
+    """
+    An answer being written; coterie.ReplyStream is the public face.
+    """
+    def cancel(self) -> None:
+        """
+        Asks the answer to end; returns at once.
+        """
+    def next_piece(self) -> str | None:
+        """
+        The next piece of text, whole characters only; None at the end. Ctrl-C cancels.
+        """
+    def result(self) -> dict[str, typing.Any]:
+        """
+        Waits for the end; the fields of coterie.Reply. Raises what ended the answer.
+        """
+class Assistant:
+    """
+    Router, experts and their cache; coterie.Assistant is the public face.
+    """
+    @staticmethod
+    def open(config: str | None = None, *, memory_budget: typing.Any = None, threads: typing.SupportsInt | typing.SupportsIndex | None = None, home: str | None = None) -> Assistant:
+        """
+        Opens a coterie.toml, or the store. memory_budget: bytes or a size as text.
+        """
+    def events(self) -> list[dict[str, typing.Any]]:
+        """
+        What happened to memory since the last call, oldest first.
+        """
+    def experts(self) -> list[dict[str, typing.Any]]:
+        """
+        The experts in the order of their names.
+        """
+    def problems(self) -> list[str]:
+        """
+        Models that were left out, and why.
+        """
+    def route(self, prompt: str) -> dict[str, typing.Any]:
+        """
+        Decides only: the fields of coterie.Route.
+        """
+    def server_configuration(self) -> dict[str, typing.Any]:
+        """
+        The [server] table of the configuration.
+        """
+    def set_memory_budget(self, budget: typing.SupportsInt | typing.SupportsIndex) -> None:
+        """
+        Changes the budget (bytes).
+        """
+    def stats(self) -> dict[str, typing.Any]:
+        """
+        Budget, bytes by purpose, experts and counters.
+        """
+    def stream(self, prompt: typing.Any, options: dict[str, typing.Any]) -> ReplyStream:
+        """
+        Starts an answer. options: the keyword arguments of coterie.Assistant.stream.
+        """
+def default_router_path() -> str:
+    """
+    The file of the router that ships, or $COTERIE_ROUTER.
+    """
+def inspect(path: str) -> dict[str, typing.Any]:
+    """
+    Describes a GGUF file: keys, tensors, template, sizes in bytes. Reads the header.
+    """

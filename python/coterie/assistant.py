@@ -5,10 +5,48 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from coterie import _coterie
+from coterie.errors import nearest
+from coterie.native import Native
 from coterie.protocol import FinishReason, Prompt
+
+
+class Options(TypedDict, total=False):
+    """The keyword arguments of Assistant.generate and Assistant.stream; all may be left out.
+
+    Sampling that is None or left out is the expert's own default.
+    """
+
+    max_tokens: int
+    """Longest answer; 256 if left out."""
+    temperature: float | None
+    """0: always the likeliest token. 0.7 unless the expert says otherwise."""
+    top_k: int | None
+    """Sample from the k likeliest tokens; 0: from all. 40."""
+    top_p: float | None
+    """Sample from the likeliest tokens that reach this probability together. 0.95."""
+    min_p: float | None
+    """Leave out tokens less likely than this share of the likeliest's probability. 0.05."""
+    repetition_penalty: float | None
+    """Divides the logits of recent tokens; 1: none."""
+    seed: int | None
+    """The same seed on the same machine gives the same answer; another one each time if None."""
+    stop: str | Sequence[str] | None
+    """Strings that end the answer; they are not part of it."""
+    expert: str | None
+    """Who answers, by name; the router chooses if None."""
+    conversation: str | None
+    """A name under which requests belong together: the router stays with an expert as long as the
+    topic does."""
+    logprobs: int | None
+    """How many alternatives to report for each token, 0 to 20."""
+    timeout: float | None
+    """Seconds to wait for memory; then TimeoutError. Without one, for ever."""
+
+
+_OPTION_NAMES = tuple(Options.__annotations__)
 
 
 @dataclass(frozen=True)
@@ -28,6 +66,8 @@ class Route:
 
 @dataclass(frozen=True)
 class Usage:
+    """Tokens read and tokens written."""
+
     prompt_tokens: int
     completion_tokens: int
 
@@ -74,39 +114,46 @@ def _reply(fields: dict[str, Any]) -> Reply:
     )
 
 
-class ReplyStream:
+class ReplyStream(Native[_coterie.ReplyStream]):
     """Pieces of an answer as they are written; `reply` is the whole of it, after the last piece.
 
     close() cancels, from any thread: the reply then says "cancelled". So does Ctrl-C while waiting
-    for a piece, and dropping the stream.
+    for a piece, and dropping the stream. `with assistant.stream(...) as stream:` closes at the end.
     """
 
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
+    def __init__(self, core: _coterie.ReplyStream) -> None:
+        super().__init__(core)
         self._reply: Reply | None = None
 
     def __iter__(self) -> Iterator[str]:
         return self
 
     def __next__(self) -> str:
-        piece = self._stream.next_piece()
+        piece = self._native.next_piece()
         if piece is None:
-            self._reply = _reply(self._stream.result())
+            self._reply = _reply(self._native.result())
             raise StopIteration
-        return str(piece)
+        return piece
 
     def close(self) -> None:
-        self._stream.cancel()
+        """Asks the answer to end, and returns at once. Closing twice, or after the end, is fine."""
+        self._native.cancel()
+
+    def __enter__(self) -> ReplyStream:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
 
     @property
     def reply(self) -> Reply:
         """Waits for the end of the answer; raises what ended it, if that was an error."""
         if self._reply is None:
-            self._reply = _reply(self._stream.result())
+            self._reply = _reply(self._native.result())
         return self._reply
 
 
-class Assistant:
+class Assistant(Native[_coterie.Assistant]):
     """Routes a prompt to an expert, which is loaded inside the memory budget, and answers.
 
     Thread-safe; blocking calls release the GIL. Errors: ValueError for bad arguments, KeyError for
@@ -115,8 +162,16 @@ class Assistant:
     "out_of_range" is a prompt longer than the expert's context.
     """
 
-    def __init__(self, core: Any) -> None:
-        self._core = core
+    def close(self) -> None:
+        """Gives the experts' memory back as soon as no answer is on its way; then every call raises
+        coterie.Error. `with coterie.Assistant.open() as assistant:` closes at the end."""
+        self._core = None
+
+    def __enter__(self) -> Assistant:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
 
     @classmethod
     def open(
@@ -142,110 +197,55 @@ class Assistant:
             )
         )
 
-    def generate(
-        self,
-        prompt_or_messages: Prompt,
-        /,
-        *,
-        max_tokens: int = 256,
-        temperature: float | None = None,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        min_p: float | None = None,
-        repetition_penalty: float | None = None,
-        seed: int | None = None,
-        stop: str | Sequence[str] | None = None,
-        expert: str | None = None,
-        conversation: str | None = None,
-        logprobs: int | None = None,
-        timeout: float | None = None,
-    ) -> Reply:
+    def generate(self, prompt_or_messages: Prompt, /, **options: Unpack[Options]) -> Reply:
         """Answers a prompt (a str) or a conversation (a list of {"role", "content"}).
 
-        Sampling that is None is the expert's own default (temperature 0.7, top_k 40, top_p 0.95,
-        min_p 0.05). expert: by name instead of by the router. conversation: a name under which
-        requests belong together. logprobs: how many alternatives to report for each token.
-        timeout: seconds to wait for memory.
+        Routes, loads the expert if need be, and waits for the whole answer. Options are those of
+        coterie.Options. Ctrl-C cancels the answer and raises KeyboardInterrupt.
         """
-        stream = self.stream(
-            prompt_or_messages,
-            max_tokens=max_tokens,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            min_p=min_p,
-            repetition_penalty=repetition_penalty,
-            seed=seed,
-            stop=stop,
-            expert=expert,
-            conversation=conversation,
-            logprobs=logprobs,
-            timeout=timeout,
-        )
+        stream = self.stream(prompt_or_messages, **options)
         for _ in stream:
             pass
         return stream.reply
 
-    def stream(
-        self,
-        prompt_or_messages: Prompt,
-        /,
-        *,
-        max_tokens: int = 256,
-        temperature: float | None = None,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        min_p: float | None = None,
-        repetition_penalty: float | None = None,
-        seed: int | None = None,
-        stop: str | Sequence[str] | None = None,
-        expert: str | None = None,
-        conversation: str | None = None,
-        logprobs: int | None = None,
-        timeout: float | None = None,
-    ) -> ReplyStream:
-        """The same as generate, piece by piece; whole characters only."""
-        options = {
-            "max_tokens": max_tokens,
-            "temperature": temperature,
-            "top_k": top_k,
-            "top_p": top_p,
-            "min_p": min_p,
-            "repetition_penalty": repetition_penalty,
-            "seed": seed,
-            "stop": [stop] if isinstance(stop, str) else stop,
-            "expert": expert,
-            "conversation": conversation,
-            "logprobs": logprobs,
-            "timeout": timeout,
-        }
-        return ReplyStream(self._core.stream(prompt_or_messages, options))
+    def stream(self, prompt_or_messages: Prompt, /, **options: Unpack[Options]) -> ReplyStream:
+        """The same as generate, piece by piece; whole characters only.
+
+        Returns at once: routing and loading happen while the first piece is waited for.
+        """
+        given: dict[str, Any] = {**options}
+        for name in given:
+            if name not in Options.__annotations__:
+                raise TypeError(f'there is no option "{name}"{nearest(name, _OPTION_NAMES)}')
+        if isinstance(given.get("stop"), str):
+            given["stop"] = [given["stop"]]
+        return ReplyStream(self._native.stream(prompt_or_messages, given))
 
     def route(self, prompt: str, /) -> Route:
-        """Decides only: loads nothing and changes nothing."""
-        return Route(**self._core.route(prompt))
+        """Decides only, in milliseconds: loads nothing and changes nothing."""
+        return Route(**self._native.route(prompt))
 
     def experts(self) -> list[dict[str, Any]]:
         """The experts by name: path, bytes, quality per domain, resident, fits."""
-        return list(self._core.experts())
+        return list(self._native.experts())
 
     def events(self) -> list[dict[str, Any]]:
         """What happened to memory since the last call, oldest first: dicts with "kind" ("loading",
         "loaded", "evicted", "load_failed"), "expert", "bytes", "text" and "reason"."""
-        return list(self._core.events())
+        return list(self._native.events())
 
     def stats(self) -> dict[str, Any]:
         """Budget, bytes in use by purpose, experts and counters. Disturbs nothing."""
-        return dict(self._core.stats())
+        return dict(self._native.stats())
 
     def set_memory_budget(self, budget: int, /) -> None:
         """Changes the budget (bytes). Idle experts beyond it are evicted; nothing in use is."""
-        self._core.set_memory_budget(budget)
+        self._native.set_memory_budget(budget)
 
     def problems(self) -> list[str]:
         """Models that were left out, and why."""
-        return list(self._core.problems())
+        return list(self._native.problems())
 
     def server_configuration(self) -> dict[str, Any]:
         """The [server] table of the configuration."""
-        return dict(self._core.server_configuration())
+        return dict(self._native.server_configuration())

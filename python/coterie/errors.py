@@ -7,6 +7,9 @@ thing), MemoryError (never fits), TimeoutError, OSError (a damaged file), Busy (
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class Error(Exception):
     """A failure in one sentence: what, where, what to do.
@@ -34,3 +37,9 @@ def sentence_of(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     return str(error) or type(error).__name__
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """ "; did you mean "x"?" for a sentence about an unknown name, or "" if none is near."""
+    found = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.6)
+    return f'; did you mean "{found[0]}"?' if found else ""

@@ -11,6 +11,7 @@ import numpy
 import numpy.typing
 
 from coterie import _coterie
+from coterie.native import Native
 from coterie.protocol import FinishReason, Prompt
 
 
@@ -27,11 +28,8 @@ class ExpertReply:
     decode_tokens_per_second: float
 
 
-class Expert:
-    """A model with its tokenizer, weights read in place from the file."""
-
-    def __init__(self, core: Any) -> None:
-        self._core = core
+class Expert(Native[_coterie.Expert]):
+    """A model with its tokenizer, weights read in place from the file. Thread-safe."""
 
     @classmethod
     def open(
@@ -47,19 +45,22 @@ class Expert:
         return cls(core)
 
     @property
-    def tokenizer(self) -> Any:
-        """encode(text, *, add_special=True, parse_special=True) -> ids; decode(ids) -> str."""
-        return self._core.tokenizer
+    def tokenizer(self) -> _coterie.Tokenizer:
+        """encode(text, *, add_special=True, parse_special=True) -> ids; decode(ids) -> str;
+        n_vocab."""
+        return self._native.tokenizer
 
     @property
     def description(self) -> dict[str, Any]:
         """What the file says of its model: dimensions, vocabulary, context."""
-        return dict(self._core.description)
+        return dict(self._native.description)
 
     def logits(self, ids: Sequence[int]) -> numpy.typing.NDArray[numpy.float32]:
-        """Logits after each token of one sequence: float32 [n_tokens, n_vocab]."""
-        logits: numpy.typing.NDArray[numpy.float32] = self._core.logits(list(ids))
-        return logits
+        """Logits after each token of one sequence: float32 [n_tokens, n_vocab].
+
+        Raises ValueError for an id outside the vocabulary. Ctrl-C ends it between two layers.
+        """
+        return self._native.logits(list(ids))
 
     def generate(
         self,
@@ -74,7 +75,12 @@ class Expert:
         seed: int | None = None,
         stop: Sequence[str] = (),
     ) -> ExpertReply:
-        """Answers a prompt or conversation through the file's chat template; greedy by default."""
+        """Answers a prompt or conversation through the file's chat template; greedy by default.
+
+        Options are those of coterie.Options. Ctrl-C cancels and raises KeyboardInterrupt. Raises
+        ValueError for options out of range, coterie.Error "out_of_range" for a prompt longer than
+        the context.
+        """
         sampling = _coterie.SamplingOptions()
         sampling.temperature = temperature
         sampling.top_k = top_k
@@ -82,7 +88,7 @@ class Expert:
         sampling.min_p = min_p
         sampling.repetition_penalty = repetition_penalty
         sampling.seed = seed
-        fields = self._core._generate(prompt_or_messages, max_tokens, sampling, list(stop))
+        fields = self._native.generate(prompt_or_messages, max_tokens, sampling, list(stop))
         return ExpertReply(**fields)
 
 

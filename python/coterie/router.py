@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from coterie import _coterie
+from coterie.native import Native
 
 
 @dataclass(frozen=True)
@@ -22,11 +23,8 @@ class DomainScores:
     router_version: str
 
 
-class Router:
+class Router(Native[_coterie.Router]):
     """A classifier of prompts. Immutable but for correct(), which replaces what is behind it."""
-
-    def __init__(self, core: Any) -> None:
-        self._core = core
 
     @classmethod
     def default(cls) -> Router:
@@ -35,6 +33,7 @@ class Router:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Router:
+        """Opens a file of save(). Raises KeyError if there is none, OSError if it is damaged."""
         return cls(_coterie.Router.load(os.fspath(path)))
 
     @classmethod
@@ -43,28 +42,32 @@ class Router:
         return cls(_coterie.Router.fit([(text, label) for text, label in rows]))
 
     def classify(self, text: str) -> DomainScores:
-        return DomainScores(**self._core.classify(text))
+        """The domain of a prompt, in milliseconds; reads the first 60 and last 25 words."""
+        return DomainScores(**self._native.classify(text))
 
     def correct(self, text: str, label: str) -> None:
         """From now on this prompt, and prompts like it, belong to `label`. save() keeps it."""
-        self._core = self._core.correct(text, label)
+        self._core = self._native.correct(text, label)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        self._core.save(os.fspath(path))
+        """Writes model, calibration and corrections to one file, atomically."""
+        self._native.save(os.fspath(path))
 
     def evaluate(self, rows: Iterable[tuple[str, str]]) -> dict[str, Any]:
         """accuracy, macro_f1, wrong_expert_rate, ece, abstained_rate, recall_by_label and n."""
-        return dict(self._core.evaluate([(text, label) for text, label in rows]))
+        return dict(self._native.evaluate([(text, label) for text, label in rows]))
 
     @property
     def domains(self) -> list[str]:
-        return list(self._core.domains)
+        """The labels it knows."""
+        return list(self._native.domains)
 
     @property
     def tier(self) -> str:
         """ "encoder" or "lexical"."""
-        return str(self._core.tier)
+        return str(self._native.tier)
 
     @property
     def version(self) -> str:
-        return str(self._core.version)
+        """Of the fitted model, and the number of corrections since."""
+        return str(self._native.version)

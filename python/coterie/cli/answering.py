@@ -72,15 +72,11 @@ def run(
     if json:
         print_json(reply_fields(assistant.generate(messages, **settings)))
         return
-    stream = assistant.stream(messages, **settings)
-    reply = write_stream(stream)
-    remark(summary(reply) if reply else "stopped")
-    if reply is None:
-        raise typer.Exit(1)
+    remark(summary(write_stream(assistant.stream(messages, **settings))))
 
 
-def write_stream(stream: ReplyStream) -> Reply | None:
-    """Writes an answer as it comes, a line end after it. None if Ctrl-C stopped it."""
+def write_stream(stream: ReplyStream) -> Reply:
+    """Writes an answer as it comes, a line end after it, also if Ctrl-C stops it."""
     ended = True
     try:
         for piece in stream:
@@ -90,7 +86,7 @@ def write_stream(stream: ReplyStream) -> Reply | None:
         return stream.reply
     except KeyboardInterrupt:
         ended = False
-        return None
+        raise
     finally:
         stream.close()
         if not ended:

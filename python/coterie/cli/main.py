@@ -1,6 +1,7 @@
 """The command `coterie`.
 
-Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 bad usage.
+Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 bad usage,
+130 interrupted by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ from collections.abc import Sequence
 import typer
 
 from coterie.cli import answering, benchmark, chat, models, router, serving
+from coterie.cli.group import INTERRUPTED, Group, Interrupted
 from coterie.cli.output import complain
 from coterie.errors import sentence_of
 
 app = typer.Typer(
     name="coterie",
+    cls=Group,
     help="A small company of expert language models on one machine.",
     no_args_is_help=True,
     add_completion=False,
@@ -33,11 +36,16 @@ def run(arguments: Sequence[str]) -> int:
     try:
         app(list(arguments), standalone_mode=True, prog_name="coterie")
         return 0
+    except Interrupted as interruption:
+        complain(interruption.sentence)
+        return INTERRUPTED
     except SystemExit as end:
+        if end.code == INTERRUPTED:  # Ctrl-C before the command began: Typer says nothing of it.
+            complain("interrupted")
         return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
     except KeyboardInterrupt:
         complain("interrupted")
-        return 1
+        return INTERRUPTED
     except BrokenPipeError:  # The reader of stdout, such as `head`, has enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -46,7 +54,3 @@ def run(arguments: Sequence[str]) -> int:
             raise
         complain(sentence_of(error))
         return 1
-
-
-def main() -> None:
-    sys.exit(run(sys.argv[1:]))

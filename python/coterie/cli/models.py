@@ -10,8 +10,9 @@ import typer
 
 from coterie.add import Inspect, add
 from coterie.byte_size import format_bytes
+from coterie.cli.group import Interrupted
 from coterie.cli.options import Json
-from coterie.cli.output import complain, print_json, print_table, remark
+from coterie.cli.output import print_json, print_table, remark
 from coterie.errors import Error
 from coterie.manifest import ModelEntry, Source, load_manifest
 from coterie.progress import Bars
@@ -46,8 +47,9 @@ def pull_models(
             for entry in chosen:
                 done.append(pull(entry, store, bars, source))
     except KeyboardInterrupt:
-        complain("interrupted; run the same command again: it goes on where it stopped")
-        raise typer.Exit(1) from None
+        raise Interrupted(
+            "interrupted; run the same command again: it goes on where it stopped"
+        ) from None
     if json:
         print_json([{**vars(one), "path": str(one.path)} for one in done])
         return

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import signal
 import socket
+from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
@@ -55,6 +57,15 @@ def url_of(sock: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+class _Server(uvicorn.Server):
+    """SIGTERM lets answers end for a few seconds; Ctrl-C ends them."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        if sig == signal.SIGINT:
+            self.force_exit = True
+
+
 def make_server(application: FastAPI) -> uvicorn.Server:
     """Without an access log: prompts stay out of files, and stdout is for results."""
     config = uvicorn.Config(
@@ -65,7 +76,7 @@ def make_server(application: FastAPI) -> uvicorn.Server:
         timeout_graceful_shutdown=3,
         h11_max_incomplete_event_size=64 << 10,
     )
-    return uvicorn.Server(config)
+    return _Server(config)
 
 
 def serve_forever(application: FastAPI, sock: socket.socket) -> None:
