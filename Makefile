@@ -8,7 +8,7 @@
 .PHONY: demo test bench build install setup models format stub check clean
 
 MODELS ?= small
-SMALL_MODELS := smollm2-135m qwen2.5-coder-0.5b
+SMALL_MODELS := smollm2-135m qwen2.5-coder-0.5b gemma-3-270m
 ifeq ($(MODELS),all)
   PULLED := $(SMALL_MODELS) qwen2.5-coder-1.5b
 else ifeq ($(MODELS),none)

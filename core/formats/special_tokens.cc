@@ -1,6 +1,37 @@
 #include "core/formats/special_tokens.h"
 
+#include <algorithm>
+
+#include "core/formats/unicode.h"
+#include "core/formats/utf8.h"
+
 namespace coterie {
+namespace {
+
+bool IsSpaceAt(absl::string_view text, size_t i, size_t* n_bytes) {
+  const Utf8Char c = DecodeUtf8(text.data() + i);
+  *n_bytes = c.n_bytes;
+  return (UnicodeClass(c.code_point) & kUnicodeSpace) != 0;
+}
+
+size_t SkipSpaces(absl::string_view text, size_t i) {
+  size_t n_bytes;
+  while (i < text.size() && IsSpaceAt(text, i, &n_bytes)) i += n_bytes;
+  return i;
+}
+
+// Where the white space begins that ends at `end`, not before `from`.
+size_t SkipSpacesBack(absl::string_view text, size_t from, size_t end) {
+  while (end > from) {
+    size_t i = end - 1, n_bytes;
+    while (i > from && (static_cast<unsigned char>(text[i]) & 0xC0) == 0x80) --i;
+    if (!IsSpaceAt(text, i, &n_bytes)) break;
+    end = i;
+  }
+  return end;
+}
+
+}  // namespace
 
 int32_t SpecialTokens::Child(int32_t node, uint8_t byte) const {
   int32_t child = nodes_[node].first_child;
@@ -8,7 +39,7 @@ int32_t SpecialTokens::Child(int32_t node, uint8_t byte) const {
   return child;
 }
 
-bool SpecialTokens::Add(absl::string_view text, TokenId id) {
+bool SpecialTokens::Add(absl::string_view text, const Token& token) {
   const auto append = [this](char c) {
     nodes_.push_back({-1, -1, -1, static_cast<uint8_t>(c)});
     return static_cast<int32_t>(nodes_.size()) - 1;
@@ -25,22 +56,52 @@ bool SpecialTokens::Add(absl::string_view text, TokenId id) {
     }
     node = child;
   }
-  if (nodes_[node].id >= 0) return false;
-  nodes_[node].id = id;
+  if (nodes_[node].token >= 0) return false;
+  nodes_[node].token = static_cast<int32_t>(tokens_.size());
+  tokens_.push_back(token);
+  has_blanks_ |= token.is_blank;
   return true;
 }
 
-std::optional<SpecialTokens::Match> SpecialTokens::FindNext(absl::string_view text,
-                                                            size_t from) const {
-  for (size_t begin = from; begin < text.size(); ++begin) {
-    int32_t node = roots_[static_cast<uint8_t>(text[begin])];
-    std::optional<Match> longest;
-    for (size_t end = begin + 1; node >= 0; ++end) {
-      if (nodes_[node].id >= 0) longest = Match{begin, end, nodes_[node].id};
-      if (end == text.size()) break;
-      node = Child(node, static_cast<uint8_t>(text[end]));
+size_t SpecialTokens::LongestAt(absl::string_view text, size_t begin, size_t trusted_end,
+                                const Token** token) const {
+  size_t longest = begin;
+  int32_t node = roots_[static_cast<uint8_t>(text[begin])];
+  for (size_t end = begin + 1; node >= 0; ++end) {
+    if (nodes_[node].token >= 0) {
+      const Token& found = tokens_[nodes_[node].token];
+      if (end <= trusted_end || found.is_blank) {
+        longest = end;
+        *token = &found;
+      }
     }
-    if (longest.has_value()) return longest;
+    if (end == text.size()) break;
+    node = Child(node, static_cast<uint8_t>(text[end]));
+  }
+  return longest;
+}
+
+std::optional<SpecialTokens::Match> SpecialTokens::FindNext(absl::string_view text,
+                                                            absl::Span<const TrustRun> runs,
+                                                            Cursor* cursor) const {
+  if (empty()) return std::nullopt;
+  const auto is_before = [](size_t at, const TrustRun& run) { return at < run.end; };
+  auto run = std::upper_bound(runs.begin(), runs.end(), cursor->search, is_before);
+  for (size_t begin = cursor->search; begin < text.size(); ++begin) {
+    while (run->end <= begin) ++run;
+    if (!run->trusted && !has_blanks_) {
+      begin = run->end - 1;
+      continue;
+    }
+    if (roots_[static_cast<uint8_t>(text[begin])] < 0) continue;
+    const Token* token = nullptr;
+    const size_t end = LongestAt(text, begin, run->trusted ? run->end : begin, &token);
+    if (token == nullptr) continue;
+    Match match = {begin, end, begin, token->id};
+    if (token->strips_left) match.begin = SkipSpacesBack(text, cursor->settled, begin);
+    if (token->strips_right) match.end = SkipSpaces(text, end);
+    *cursor = {end, match.end};
+    return match;
   }
   return std::nullopt;
 }
@@ -51,7 +112,7 @@ TokenId SpecialTokens::Lookup(absl::string_view text) const {
   for (size_t i = 1; i < text.size() && node >= 0; ++i) {
     node = Child(node, static_cast<uint8_t>(text[i]));
   }
-  return node < 0 ? -1 : nodes_[node].id;
+  return node < 0 || nodes_[node].token < 0 ? -1 : tokens_[nodes_[node].token].id;
 }
 
 }  // namespace coterie

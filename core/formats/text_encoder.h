@@ -10,7 +10,7 @@
 namespace coterie {
 
 // Where an encoder writes tokens. For each token that is appended to *ids, *starts (unless null)
-// gets the byte offset in the stretch at which the token's text begins.
+// gets the byte offset in the stretch at which the token's text begins. *ids may begin with others.
 struct TokenSink {
   std::vector<TokenId>* ids;
   std::vector<uint32_t>* starts;
@@ -18,6 +18,10 @@ struct TokenSink {
   void Append(TokenId id, uint32_t start) const {
     ids->push_back(id);
     if (starts != nullptr) starts->push_back(start);
+  }
+  void Erase(size_t i) const {
+    if (starts != nullptr) starts->erase(starts->end() - static_cast<int64_t>(ids->size() - i));
+    ids->erase(ids->begin() + static_cast<int64_t>(i));
   }
 };
 

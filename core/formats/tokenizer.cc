@@ -6,6 +6,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 
 #include "core/base/status_macros.h"
 #include "core/formats/utf8.h"
@@ -48,16 +49,8 @@ size_t AppendRepaired(absl::string_view text, bool is_all, std::string* out) {
 
 }  // namespace
 
-// Where a piece ends in the joined text.
-struct Tokenizer::Border {
-  size_t end;
-  bool trusted;
-  Role role;
-};
-
 void Tokenizer::EncodePlain(absl::string_view text, size_t begin, size_t end,
                             const TokenSink& sink) const {
-  if (begin == end) return;
   const size_t n_before = sink.starts == nullptr ? 0 : sink.starts->size();
   encoder_->Encode(text.substr(begin, end - begin), sink);
   if (sink.starts == nullptr) return;
@@ -66,51 +59,46 @@ void Tokenizer::EncodePlain(absl::string_view text, size_t begin, size_t end,
   }
 }
 
-// Encodes text[*pending, end) as far as special tokens in the trusted text[begin, end) settle it;
-// *pending is then where the rest begins.
-void Tokenizer::EncodeTrusted(absl::string_view text, size_t begin, size_t end, size_t* pending,
-                              const TokenSink& sink) const {
-  const absl::string_view trusted = text.substr(0, end);
-  for (auto match = specials_.FindNext(trusted, begin); match.has_value();
-       match = specials_.FindNext(trusted, match->end)) {
-    EncodePlain(text, *pending, match->begin, sink);
-    sink.Append(match->id, static_cast<uint32_t>(match->begin));
-    *pending = match->end;
-  }
-}
-
-void Tokenizer::EncodeJoined(absl::string_view text, absl::Span<const Border> borders,
+void Tokenizer::EncodeJoined(absl::string_view text, absl::Span<const TrustRun> runs,
                              const TokenSink& sink) const {
-  size_t begin = 0, pending = 0;
-  for (size_t i = 0; i < borders.size(); ++i) {
-    const bool continues = i + 1 < borders.size() && borders[i].trusted == borders[i + 1].trusted;
-    if (continues) continue;
-    if (borders[i].trusted) EncodeTrusted(text, begin, borders[i].end, &pending, sink);
-    begin = borders[i].end;
+  SpecialTokens::Cursor cursor;
+  size_t pending = 0;
+  while (const auto match = specials_.FindNext(text, runs, &cursor)) {
+    if (pending < match->begin) EncodePlain(text, pending, match->begin, sink);
+    sink.Append(match->id, static_cast<uint32_t>(match->text_begin));
+    pending = match->end;
   }
-  EncodePlain(text, pending, text.size(), sink);
+  if (pending < text.size()) EncodePlain(text, pending, text.size(), sink);
 }
 
 absl::StatusOr<Encoding> Tokenizer::Encode(absl::Span<const TextPiece> pieces,
                                            const EncodeOptions& options) const {
   std::string text;
-  std::vector<Border> borders;
+  std::vector<TrustRun> runs;
+  struct Speaker {
+    size_t end;
+    Role role;
+  };
+  std::vector<Speaker> speakers;
   for (size_t i = 0; i < pieces.size(); ++i) {
     COTERIE_RETURN_IF_ERROR(CheckText(pieces[i].text, absl::StrCat("piece=", i, ", ")));
     if (pieces[i].text.empty()) continue;
     text += pieces[i].text;
-    borders.push_back({text.size(), pieces[i].trusted, pieces[i].role});
+    const bool continues = !runs.empty() && runs.back().trusted == pieces[i].trusted;
+    if (!continues) runs.push_back({0, pieces[i].trusted});
+    runs.back().end = text.size();
+    speakers.push_back({text.size(), pieces[i].role});
     if (text.size() > kMaxTextBytes) return CheckText(text, "all pieces, ");
   }
   Encoding encoding;
   std::vector<uint32_t> starts;
   if (options.add_special) encoding.ids = prefix_;
   encoding.roles.resize(encoding.ids.size(), Role::kNone);
-  EncodeJoined(text, borders, {&encoding.ids, &starts});
-  auto border = borders.begin();
+  EncodeJoined(text, runs, {&encoding.ids, &starts});
+  auto speaker = speakers.begin();
   for (const uint32_t start : starts) {
-    while (border->end <= start) ++border;
-    encoding.roles.push_back(border->role);
+    while (speaker->end <= start) ++speaker;
+    encoding.roles.push_back(speaker->role);
   }
   if (options.add_special) {
     encoding.ids.insert(encoding.ids.end(), suffix_.begin(), suffix_.end());
@@ -125,8 +113,8 @@ absl::StatusOr<std::vector<TokenId>> Tokenizer::Encode(absl::string_view text, b
   std::vector<TokenId> ids;
   ids.reserve(text.size() / 3 + 4);
   if (add_special) ids = prefix_;
-  const Border border = {text.size(), parse_special, Role::kNone};
-  EncodeJoined(text, {&border, 1}, {&ids, nullptr});
+  const TrustRun run = {text.size(), parse_special};
+  EncodeJoined(text, {&run, 1}, {&ids, nullptr});
   if (add_special) ids.insert(ids.end(), suffix_.begin(), suffix_.end());
   return ids;
 }
@@ -141,6 +129,7 @@ void Tokenizer::AppendBytes(TokenId id, bool is_first, std::string* out) const {
       out->push_back(' ');
     }
   }
+  if (removes_space_ && is_first) absl::ConsumePrefix(&bytes, " ");
   out->append(bytes.data(), bytes.size());
 }
 

@@ -47,7 +47,8 @@ class Tokenizer {
   static absl::StatusOr<int64_t> EstimateBytes(const GgufFile& file);
 
   // Encodes pieces as one text: merges run across their borders, but special tokens are only
-  // recognised where every byte is trusted. Whatever an untrusted piece holds becomes plain text.
+  // recognised where every byte is trusted. Whatever an untrusted piece holds becomes plain text
+  // (which in SentencePiece's vocabularies includes tokens of white space alone).
   // Does not look whether the text begins with BOS before it adds one. kInvalidArgument for text
   // that is not UTF-8, with the piece and the byte, or that is 2 GiB or longer. Bytes for which a
   // byte-level vocabulary has no token are left out, as in the reference.
@@ -80,16 +81,12 @@ class Tokenizer {
   int64_t memory_bytes() const;
 
  private:
-  struct Border;
-
   Tokenizer() = default;
-  absl::Status BuildByteLevel(const TokenizerVocabulary& vocabulary);
+  absl::Status BuildMerging(const TokenizerVocabulary& vocabulary);
   absl::Status BuildWordPiece(const TokenizerVocabulary& vocabulary);
   void FindEndsOfGeneration(const TokenizerVocabulary& vocabulary);
-  void EncodeJoined(absl::string_view text, absl::Span<const Border> borders,
+  void EncodeJoined(absl::string_view text, absl::Span<const TrustRun> runs,
                     const TokenSink& sink) const;
-  void EncodeTrusted(absl::string_view text, size_t begin, size_t end, size_t* pending,
-                     const TokenSink& sink) const;
   void EncodePlain(absl::string_view text, size_t begin, size_t end, const TokenSink& sink) const;
 
   std::unique_ptr<const TokenTable> table_;
@@ -99,7 +96,8 @@ class Tokenizer {
   std::vector<TokenId> prefix_, suffix_;  // What add_special adds.
   std::vector<TokenId> ends_;             // Sorted.
   std::optional<TokenId> bos_, eos_;
-  bool joins_words_ = false;  // WordPiece: tokens are words unless they begin with "##".
+  bool joins_words_ = false;    // WordPiece: tokens are words unless they begin with "##".
+  bool removes_space_ = false;  // The one that a text begins with because it was added.
 };
 
 // Decodes tokens as they come, in whole characters: the results of Append and the last Flush are

@@ -5,12 +5,14 @@
 #include <utility>
 
 #include "absl/status/status.h"
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 
 #include "core/base/status_macros.h"
 #include "core/formats/bpe_encoder.h"
+#include "core/formats/sentencepiece_encoder.h"
 #include "core/formats/tokenizer.h"
+#include "core/formats/utf8.h"
 #include "core/formats/wordpiece_encoder.h"
 
 namespace coterie {
@@ -30,12 +32,6 @@ constexpr const char* kEndNames[] = {
     "<|return|>", "</s>",          "<eos>",
 };
 
-absl::Status BadToken(const TokenizerVocabulary& vocabulary, TokenId id, absl::string_view what) {
-  return absl::DataLossError(absl::StrCat(what, ": tokenizer.ggml.tokens[", id, "]=\"",
-                                          absl::CHexEscape(vocabulary.tokens[id].substr(0, 80)),
-                                          "\", file=", vocabulary.origin));
-}
-
 absl::Status CheckSizes(const TokenizerVocabulary& vocabulary) {
   size_t n_bytes = 0;
   for (const absl::string_view token : vocabulary.tokens) n_bytes += token.size();
@@ -43,46 +39,59 @@ absl::Status CheckSizes(const TokenizerVocabulary& vocabulary) {
       vocabulary.merges.size() <= kMaxTokens && n_bytes <= kMaxTokenBytes) {
     return absl::OkStatus();
   }
-  return absl::DataLossError(
-      absl::StrCat("no vocabulary has this size: tokenizer.ggml.tokens=", vocabulary.tokens.size(),
-                   ", tokenizer.ggml.merges=", vocabulary.merges.size(), ", bytes=", n_bytes,
-                   ", file=", vocabulary.origin));
+  return absl::DataLossError(absl::StrCat("no vocabulary has this size: ", vocabulary.names.tokens,
+                                          "=", vocabulary.tokens.size(), ", ",
+                                          vocabulary.names.merges, "=", vocabulary.merges.size(),
+                                          ", bytes=", n_bytes, ", file=", vocabulary.origin));
 }
 
 // Copies all tokens. A normal token of a byte-level vocabulary that is not in the alphabet is kept
 // as it is: nothing can produce it, but it can be printed.
-std::unique_ptr<TokenTable> CopyTokens(const TokenizerVocabulary& vocabulary) {
+absl::StatusOr<std::unique_ptr<TokenTable>> CopyTokens(const TokenizerVocabulary& vocabulary) {
+  const bool is_chars = vocabulary.family == TokenizerFamily::kSentencePiece;
   size_t n_bytes = 0;
   for (const absl::string_view token : vocabulary.tokens) n_bytes += token.size();
   auto table = std::make_unique<TokenTable>(vocabulary.tokens.size(), n_bytes);
   std::string bytes;
-  for (size_t id = 0; id < vocabulary.tokens.size(); ++id) {
-    const absl::string_view token = vocabulary.tokens[id];
-    const bool is_text = vocabulary.type(static_cast<TokenId>(id)) == TokenType::kNormal;
+  for (size_t i = 0; i < vocabulary.tokens.size(); ++i) {
+    const auto id = static_cast<TokenId>(i);
+    const absl::string_view token = vocabulary.tokens[i];
     bytes.clear();
-    if (is_text && vocabulary.family == TokenizerFamily::kByteLevelBpe &&
-        AppendAlphabetBytes(token, &bytes)) {
-      table->Append(bytes);
-    } else {
-      table->Append(token);
+    if (is_chars && vocabulary.type(id) == TokenType::kByte) {
+      const int byte = ByteNamed(token);
+      if (byte < 0) return vocabulary.BadToken(id, "a byte is not spelt <0x00> to <0xFF>");
+      bytes.push_back(static_cast<char>(byte));
+    } else if (!vocabulary.IsPlain(id) || !vocabulary.AppendBytes(token, &bytes)) {
+      bytes.assign(token.data(), token.size());
+    } else if (is_chars && FindInvalidUtf8(bytes) != bytes.size()) {
+      return vocabulary.BadToken(id, "a token is not UTF-8");
     }
+    table->Append(bytes);
   }
   return table;
 }
 
-// Makes the tokens that text may become findable: normal ones, then the user's where no normal one
-// has the same bytes (merges may lead to them).
+// Makes the tokens that text may become findable: plain ones, then a byte-level file's user-defined
+// ones where no plain one has the same bytes (merges may lead to them).
 absl::Status IndexTokens(const TokenizerVocabulary& vocabulary, TokenTable* table) {
-  for (const TokenType type : {TokenType::kNormal, TokenType::kUserDefined}) {
-    for (TokenId id = 0; id < table->size(); ++id) {
-      if (vocabulary.type(id) != type || table->Bytes(id).empty()) continue;
-      const TokenTable::Insertion insertion = table->Index(id);
-      if (insertion == TokenTable::Insertion::kTooManyCollisions) {
-        return BadToken(vocabulary, id, "tokens collide in the table");
-      }
-      if (insertion == TokenTable::Insertion::kDuplicate && type == TokenType::kNormal) {
-        return BadToken(vocabulary, id, "a token stands twice");
-      }
+  const auto index = [&](TokenId id) {
+    return table->Bytes(id).empty() ? TokenTable::Insertion::kDone : table->Index(id);
+  };
+  for (TokenId id = 0; id < table->size(); ++id) {
+    if (!vocabulary.IsPlain(id)) continue;
+    const TokenTable::Insertion insertion = index(id);
+    if (insertion == TokenTable::Insertion::kTooManyCollisions) {
+      return vocabulary.BadToken(id, "tokens collide in the table");
+    }
+    if (insertion == TokenTable::Insertion::kDuplicate) {
+      return vocabulary.BadToken(id, "a token stands twice");
+    }
+  }
+  if (vocabulary.family == TokenizerFamily::kSentencePiece) return absl::OkStatus();
+  for (TokenId id = 0; id < table->size(); ++id) {
+    if (vocabulary.type(id) != TokenType::kUserDefined) continue;
+    if (index(id) == TokenTable::Insertion::kTooManyCollisions) {
+      return vocabulary.BadToken(id, "tokens collide in the table");
     }
   }
   return absl::OkStatus();
@@ -90,17 +99,23 @@ absl::Status IndexTokens(const TokenizerVocabulary& vocabulary, TokenTable* tabl
 
 absl::Status AddSpecials(const TokenizerVocabulary& vocabulary, SpecialTokens* specials) {
   size_t n_bytes = 0;
-  for (size_t id = 0; id < vocabulary.tokens.size(); ++id) {
-    const TokenType type = vocabulary.type(static_cast<TokenId>(id));
+  for (size_t i = 0; i < vocabulary.tokens.size(); ++i) {
+    const auto id = static_cast<TokenId>(i);
+    const TokenType type = vocabulary.type(id);
     const bool is_special = type == TokenType::kControl || type == TokenType::kUserDefined ||
                             type == TokenType::kUnknown;
-    if (!is_special || vocabulary.tokens[id].empty()) continue;
-    n_bytes += vocabulary.tokens[id].size();
-    if (vocabulary.tokens[id].size() > kMaxSpecialTokenBytes || n_bytes > kMaxSpecialBytes) {
-      return BadToken(vocabulary, static_cast<TokenId>(id), "special tokens are too long");
+    if (!is_special || vocabulary.tokens[i].empty()) continue;
+    std::string text(vocabulary.tokens[i]);
+    n_bytes += text.size();
+    if (text.size() > kMaxSpecialTokenBytes || n_bytes > kMaxSpecialBytes) {
+      return vocabulary.BadToken(id, "special tokens are too long");
     }
-    if (!specials->Add(vocabulary.tokens[id], static_cast<TokenId>(id))) {
-      return BadToken(vocabulary, static_cast<TokenId>(id), "a special token stands twice");
+    const bool is_blank = vocabulary.IsBlank(id);
+    // llama.cpp's converter writes spaces here. The reference knows the tokens by the mark and
+    // leaves spaces to the merges.
+    if (is_blank) absl::StrReplaceAll({{" ", kSpaceMark}}, &text);
+    if (!specials->Add(text, {.id = id, .is_blank = is_blank})) {
+      return vocabulary.BadToken(id, "a special token stands twice");
     }
   }
   return absl::OkStatus();
@@ -116,7 +131,7 @@ absl::StatusOr<std::unique_ptr<const Tokenizer>> Tokenizer::FromVocabulary(
         absl::StrCat("token types and tokens differ in number: types=", vocabulary.types.size(),
                      ", tokens=", vocabulary.tokens.size(), ", file=", vocabulary.origin));
   }
-  std::unique_ptr<TokenTable> table = CopyTokens(vocabulary);
+  COTERIE_ASSIGN_OR_RETURN(std::unique_ptr<TokenTable> table, CopyTokens(vocabulary));
   COTERIE_RETURN_IF_ERROR(IndexTokens(vocabulary, table.get()));
   std::unique_ptr<Tokenizer> tokenizer(new Tokenizer);
   COTERIE_RETURN_IF_ERROR(AddSpecials(vocabulary, &tokenizer->specials_));
@@ -126,11 +141,9 @@ absl::StatusOr<std::unique_ptr<const Tokenizer>> Tokenizer::FromVocabulary(
   }
   tokenizer->bos_ = vocabulary.bos;
   tokenizer->eos_ = vocabulary.eos;
-  if (vocabulary.family == TokenizerFamily::kByteLevelBpe) {
-    COTERIE_RETURN_IF_ERROR(tokenizer->BuildByteLevel(vocabulary));
-  } else {
-    COTERIE_RETURN_IF_ERROR(tokenizer->BuildWordPiece(vocabulary));
-  }
+  COTERIE_RETURN_IF_ERROR(vocabulary.family == TokenizerFamily::kWordPiece
+                              ? tokenizer->BuildWordPiece(vocabulary)
+                              : tokenizer->BuildMerging(vocabulary));
   tokenizer->FindEndsOfGeneration(vocabulary);
   return tokenizer;
 }
@@ -147,18 +160,25 @@ absl::StatusOr<int64_t> Tokenizer::EstimateBytes(const GgufFile& file) {
   COTERIE_ASSIGN_OR_RETURN(const TokenizerVocabulary vocabulary,
                            TokenizerVocabulary::FromGguf(file, &storage));
   // Tables are filled to a third at least, with slots of 8 bytes a token and 16 a merge.
-  int64_t bytes = 4096 + 3 * 16 * static_cast<int64_t>(vocabulary.merges.size());
+  const bool is_chars = vocabulary.family == TokenizerFamily::kSentencePiece;
+  int64_t bytes = 8192 + (is_chars ? PairFilter().memory_bytes() : 0) +
+                  3 * 16 * static_cast<int64_t>(vocabulary.merges.size());
   for (size_t id = 0; id < vocabulary.tokens.size(); ++id) {
     const auto n_bytes = static_cast<int64_t>(vocabulary.tokens[id].size());
     const bool is_text = vocabulary.type(static_cast<TokenId>(id)) == TokenType::kNormal;
     // A trie takes up to 32 bytes a letter while its vector doubles.
-    bytes += 48 + (is_text ? n_bytes : 33 * n_bytes);
+    bytes += 52 + (is_text ? n_bytes : 33 * n_bytes);
   }
   return bytes;
 }
 
-absl::Status Tokenizer::BuildByteLevel(const TokenizerVocabulary& vocabulary) {
-  COTERIE_ASSIGN_OR_RETURN(encoder_, BpeEncoder::Create(vocabulary, *table_));
+absl::Status Tokenizer::BuildMerging(const TokenizerVocabulary& vocabulary) {
+  if (vocabulary.family == TokenizerFamily::kByteLevelBpe) {
+    COTERIE_ASSIGN_OR_RETURN(encoder_, BpeEncoder::Create(vocabulary, *table_));
+  } else {
+    COTERIE_ASSIGN_OR_RETURN(encoder_, SentencePieceEncoder::Create(vocabulary, *table_));
+    removes_space_ = vocabulary.adds_space;
+  }
   const auto missing = [&](absl::string_view name) {
     return absl::DataLossError(
         absl::StrCat("a token is to be added to every text but not named: ", "tokenizer.ggml.",

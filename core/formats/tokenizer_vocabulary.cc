@@ -1,11 +1,14 @@
 #include "core/formats/tokenizer_vocabulary.h"
 
+#include <array>
 #include <utility>
 
 #include "absl/status/status.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 
 #include "core/base/status_macros.h"
 #include "core/formats/pretokenizer.h"
@@ -13,7 +16,37 @@
 namespace coterie {
 namespace {
 
-constexpr absl::string_view kWordStart = "\xE2\x96\x81";  // U+2581, llama.cpp's mark of a word.
+// byte = alphabet[code point]; -1 outside of the alphabet. Code points up to U+0143.
+std::array<int16_t, 0x144> MakeAlphabet() {
+  std::array<int16_t, 0x144> alphabet;
+  alphabet.fill(-1);
+  int n_unprintable = 0;
+  for (int byte = 0; byte < 256; ++byte) {
+    const bool is_printable = (byte >= 0x21 && byte <= 0x7E) || (byte >= 0xA1 && byte != 0xAD);
+    alphabet[is_printable ? byte : 0x100 + n_unprintable++] = static_cast<int16_t>(byte);
+  }
+  return alphabet;
+}
+
+// The bytes behind text in GPT-2's alphabet: the 188 printable characters of Latin-1 stand for
+// themselves, U+0100 to U+0143 for the other bytes in order.
+bool AppendAlphabetBytes(absl::string_view text, std::string* bytes) {
+  static const std::array<int16_t, 0x144> alphabet = MakeAlphabet();
+  for (size_t i = 0; i < text.size();) {
+    const auto lead = static_cast<unsigned char>(text[i]);
+    uint32_t code_point = lead;
+    if (lead >= 0x80) {
+      if (lead < 0xC2 || lead > 0xC5 || i + 1 == text.size()) return false;
+      const auto trail = static_cast<unsigned char>(text[i + 1]);
+      if (trail < 0x80 || trail > 0xBF) return false;
+      code_point = (lead & 0x1Fu) << 6 | (trail & 0x3Fu);
+    }
+    if (code_point >= alphabet.size() || alphabet[code_point] < 0) return false;
+    bytes->push_back(static_cast<char>(alphabet[code_point]));
+    i += lead < 0x80 ? 1 : 2;
+  }
+  return true;
+}
 
 absl::Status ReadTypes(const GgufFile& file, TokenizerVocabulary* vocabulary) {
   constexpr absl::string_view kKey = "tokenizer.ggml.token_type";
@@ -83,14 +116,37 @@ absl::Status ReadByteLevel(const GgufFile& file, TokenizerVocabulary* vocabulary
   return absl::OkStatus();
 }
 
+absl::Status ReadSentencePiece(const GgufFile& file, TokenizerVocabulary* vocabulary) {
+  vocabulary->family = TokenizerFamily::kSentencePiece;
+  COTERIE_ASSIGN_OR_RETURN(vocabulary->scores, file.GetFloatArray("tokenizer.ggml.scores"));
+  if (vocabulary->types.empty()) {
+    return absl::NotFoundError(
+        absl::StrCat("a key is absent: tokenizer.ggml.token_type, which says what is a byte, file=",
+                     file.path()));
+  }
+  constexpr absl::string_view kRemoves = "tokenizer.ggml.remove_extra_whitespaces";
+  COTERIE_ASSIGN_OR_RETURN(const bool removes, file.GetBool(kRemoves, false));
+  if (removes) {
+    return absl::UnimplementedError(absl::StrCat(
+        "text is to be changed in an unknown way: ", kRemoves, "=true, file=", file.path()));
+  }
+  // The defaults are those of files that were written before there were keys for it.
+  COTERIE_ASSIGN_OR_RETURN(vocabulary->adds_space,
+                           file.GetBool("tokenizer.ggml.add_space_prefix", true));
+  COTERIE_ASSIGN_OR_RETURN(vocabulary->add_bos, file.GetBool("tokenizer.ggml.add_bos_token", true));
+  COTERIE_ASSIGN_OR_RETURN(vocabulary->add_eos,
+                           file.GetBool("tokenizer.ggml.add_eos_token", false));
+  return absl::OkStatus();
+}
+
 // llama.cpp's converter marks the pieces that begin a word, BERT's own files those that do not.
 void MarkContinuations(TokenizerVocabulary* vocabulary, std::vector<std::string>* storage) {
   storage->reserve(vocabulary->tokens.size());  // Views into short strings move with them.
   for (size_t id = 0; id < vocabulary->tokens.size(); ++id) {
     absl::string_view& token = vocabulary->tokens[id];
     if (vocabulary->type(static_cast<TokenId>(id)) != TokenType::kNormal) continue;
-    if (absl::StartsWith(token, kWordStart)) {
-      token.remove_prefix(kWordStart.size());
+    if (absl::StartsWith(token, kSpaceMark)) {
+      token.remove_prefix(kSpaceMark.size());
     } else {
       storage->push_back(absl::StrCat("##", token));
       token = storage->back();
@@ -105,7 +161,7 @@ absl::StatusOr<TokenizerVocabulary> TokenizerVocabulary::FromGguf(
   TokenizerVocabulary vocabulary;
   vocabulary.origin = file.path();
   COTERIE_ASSIGN_OR_RETURN(const absl::string_view model, file.GetString("tokenizer.ggml.model"));
-  if (model != "gpt2" && model != "bert") {
+  if (model != "gpt2" && model != "llama" && model != "bert") {
     return absl::UnimplementedError(
         absl::StrCat("unknown family of tokenizers: tokenizer.ggml.model=\"",
                      absl::CHexEscape(model), "\", file=", file.path()));
@@ -115,11 +171,62 @@ absl::StatusOr<TokenizerVocabulary> TokenizerVocabulary::FromGguf(
   COTERIE_RETURN_IF_ERROR(ReadIds(file, &vocabulary));
   if (model == "gpt2") {
     COTERIE_RETURN_IF_ERROR(ReadByteLevel(file, &vocabulary));
+  } else if (model == "llama") {
+    COTERIE_RETURN_IF_ERROR(ReadSentencePiece(file, &vocabulary));
   } else {
     vocabulary.family = TokenizerFamily::kWordPiece;
     MarkContinuations(&vocabulary, storage);
   }
   return vocabulary;
+}
+
+int ByteNamed(absl::string_view token) {
+  if (token.size() != 6 || !absl::StartsWith(token, "<0x") || token[5] != '>') return -1;
+  int byte = 0;
+  for (const char c : token.substr(3, 2)) {
+    if (!absl::ascii_isxdigit(static_cast<unsigned char>(c))) return -1;
+    byte = byte * 16 + (absl::ascii_isdigit(static_cast<unsigned char>(c))
+                            ? c - '0'
+                            : absl::ascii_tolower(static_cast<unsigned char>(c)) - 'a' + 10);
+  }
+  return byte;
+}
+
+bool TokenizerVocabulary::IsBlank(TokenId id) const {
+  if (family != TokenizerFamily::kSentencePiece || type(id) != TokenType::kUserDefined) {
+    return false;
+  }
+  absl::string_view rest = tokens[id];
+  while (!rest.empty()) {
+    if (absl::ConsumePrefix(&rest, kSpaceMark)) continue;
+    if (!absl::ascii_isspace(static_cast<unsigned char>(rest[0]))) return false;
+    rest.remove_prefix(1);
+  }
+  return !tokens[id].empty();
+}
+
+bool TokenizerVocabulary::AppendBytes(absl::string_view token, std::string* bytes) const {
+  switch (family) {
+    case TokenizerFamily::kByteLevelBpe:
+      return AppendAlphabetBytes(token, bytes);
+    case TokenizerFamily::kSentencePiece:
+      for (size_t at = 0; (at = token.find(kSpaceMark)) != absl::string_view::npos;) {
+        absl::StrAppend(bytes, token.substr(0, at), " ");
+        token.remove_prefix(at + kSpaceMark.size());
+      }
+      absl::StrAppend(bytes, token);
+      return true;
+    case TokenizerFamily::kWordPiece:
+      absl::StrAppend(bytes, token);
+      return true;
+  }
+  return false;
+}
+
+absl::Status TokenizerVocabulary::BadToken(TokenId id, absl::string_view what) const {
+  return absl::DataLossError(absl::StrCat(what, ": ", names.tokens, "[", id, "]=\"",
+                                          absl::CHexEscape(tokens[id].substr(0, 80)),
+                                          "\", file=", origin));
 }
 
 TokenizerVocabulary WordPieceVocabulary(const std::vector<std::string>& lines) {

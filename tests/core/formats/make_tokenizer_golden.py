@@ -8,7 +8,7 @@
         N random cases and a sweep over every code point on a real vocabulary; then run
         COTERIE_TOKENIZER_CASES=OUT_FILE core_formats_tests --gtest_filter='TokenizerGolden*'
 
-FAMILY: gpt2 smollm llama3 qwen2 wordpiece. A case file is JSON Lines: first the vocabulary, or the
+FAMILY: gpt2 smollm llama3 qwen2 sentencepiece wordpiece. A case file is JSON Lines: first the vocabulary, or the
 GGUF file it is in, then [text, ids] with special tokens added and recognised.
 """
 
@@ -33,7 +33,7 @@ BASES = ["a", "e", "A", "\u00e9", "\u1ec7", "\u1100", "\u1112", "\uac00", "\uac0
          "\u1e9e"]
 SPACES = [" ", " ", "  ", "\t", "\n", "\r\n", "\r", "\u00a0", "\u2003", "\u3000", "\u0085",
           "\u200b", "\u001c", "\f", "\v"]
-BITS = ["'s", "'S", "'\u017f", "'Re", "'lL", "'d", "'x", "''", "'", "123", "\u00bd", "\u0664",
+BITS = ["\u2581", "\u2581\u2581", "'s", "'S", "'\u017f", "'Re", "'lL", "'d", "'x", "''", "'", "123", "\u00bd", "\u0664",
         "\u4e00", "!", "...", "(x)", "\U0001f469\u200d\U0001f4bb", "\ufffd", "\0", "\u00ad", "==",
         "\u2167", "_", "-", "\u00c9cole", "na\u00efve", "\U00020000", "\U000e0001", "\ue000"]
 
@@ -75,6 +75,42 @@ def word_piece(tokens):
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
         special_tokens=[("[CLS]", vocab["[CLS]"]), ("[SEP]", vocab["[SEP]"])])
+    return tokenizer
+
+
+def in_reference_form(tokens, types):
+    """As SentencePiece's own file and tokenizer.json have them: llama.cpp's converter spells the
+    mark of a space as a space in user-defined tokens."""
+    return [t.replace(" ", "\u2581") if kind == 4 else t for t, kind in zip(tokens, types)]
+
+
+def merges_by_score(vocab, scores):
+    """Every way to make a piece of two others; the best score first, then the longest left side.
+    That is how transformers lists the merges of a SentencePiece vocabulary in tokenizer.json."""
+    merges = []
+    for piece, score in scores.items():
+        for i in range(1, len(piece)):
+            if piece[:i] in vocab and piece[i:] in vocab:
+                merges.append((score, i, len(piece) - i, piece))
+    merges.sort(key=lambda m: m[:3], reverse=True)
+    return [(piece[:i], piece[i:]) for _, i, _, piece in merges]
+
+
+def sentence_piece(tokens, scores, types, adds_space=False):
+    tokens = in_reference_form(tokens, types)
+    vocab = {t: i for i, t in enumerate(tokens)}
+    # The converter loses the score of symbols, which is 0, too.
+    merges = merges_by_score(vocab, {t: 0.0 if kind == 4 else score for t, score, kind
+                                     in zip(tokens, scores, types) if kind in (1, 4)})
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges, byte_fallback=True,
+                                     fuse_unk=True, unk_token="<unk>"))
+    steps = [normalizers.Prepend("\u2581")] if adds_space else []
+    tokenizer.normalizer = normalizers.Sequence(steps + [normalizers.Replace(" ", "\u2581")])
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("\u2581", " "),
+                                           decoders.ByteFallback(), decoders.Fuse()])
+    tokenizer.add_tokens([AddedToken(t, special=kind == 3, normalized=False)
+                          for t, kind in zip(tokens, types) if kind in (2, 3, 4)])
+    assert tokenizer.get_vocab_size() == len(tokens)
     return tokenizer
 
 
@@ -129,9 +165,10 @@ def read_gguf(path):
     def strings(key):
         return [bytes(fields[key].parts[i]).decode() for i in fields[key].data]
 
-    types = fields["tokenizer.ggml.token_type"]
-    return (strings("tokenizer.ggml.tokens"), strings("tokenizer.ggml.merges"),
-            [int(types.parts[i][0]) for i in types.data])
+    types = fields["tokenizer.ggml.token_type"].contents()
+    if "tokenizer.ggml.scores" in fields:
+        return strings("tokenizer.ggml.tokens"), fields["tokenizer.ggml.scores"].contents(), types
+    return strings("tokenizer.ggml.tokens"), strings("tokenizer.ggml.merges"), types
 
 
 def train_byte_level(family, text, specials):
@@ -158,6 +195,28 @@ def train_word_piece(text):
     return sorted(vocab, key=vocab.get)
 
 
+def train_sentence_piece(text):
+    trained = Tokenizer(models.BPE())
+    trained.normalizer = normalizers.Replace(" ", "\u2581")
+    trained.pre_tokenizer = pre_tokenizers.Split("\u2581", "merged_with_next")
+    trained.train_from_iterator([text], trainers.BpeTrainer(
+        vocab_size=900, limit_alphabet=90, show_progress=False))
+    vocab = trained.get_vocab()
+    blanks = [c * n for c in ("\n", " ", "\t") for n in range(1 if c != " " else 2, 9)]
+    pieces = [t for t in sorted(vocab, key=vocab.get)
+              if t not in blanks and t.replace("\u2581", " ") not in blanks]
+    specials = ["<unk>", "<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>"]
+    tags = ["<b>", "<code>"]
+    listed = [(specials, 3), (tags + blanks, 4), ([f"<0x{b:02X}>" for b in range(256)], 6),
+              (pieces, 1)]
+    tokens = [t for part, _ in listed for t in part]
+    types = [kind for part, kind in listed for _ in part]
+    # Characters come after what they make, as in the files of the family.
+    scores = [-float(i if len(t) > 1 else 10000 + i) if kind == 1 else -1000.0
+              for i, (t, kind) in enumerate(zip(tokens, types))]
+    return tokens, scores, types
+
+
 def small(out_dir):
     text = corpus()
     specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|im|>", "<tool_call>"]
@@ -167,6 +226,13 @@ def small(out_dir):
         write(os.path.join(out_dir, f"{family}.jsonl"), head,
               byte_level(family, tokens, merges, types),
               cases(random.Random(1), text, specials, 250))
+    tokens, scores, types = train_sentence_piece(text[:200000])
+    specials = in_reference_form([t for t, kind in zip(tokens, types) if kind in (3, 4)], [4] * 99)
+    for name, adds_space in (("sentencepiece", False), ("sentencepiece_prefix", True)):
+        head = {"scores": scores, "tokens": tokens, "types": types, "adds_space": adds_space}
+        write(os.path.join(out_dir, f"{name}.jsonl"), head,
+              sentence_piece(tokens, scores, types, adds_space),
+              cases(random.Random(3), text, specials, 250))
     tokens = train_word_piece(text[:200000])
     write(os.path.join(out_dir, "wordpiece.jsonl"), {"wordpiece": tokens}, word_piece(tokens),
           cases(random.Random(2), text, ["[CLS]", "[MASK]"], 250))
@@ -182,6 +248,11 @@ def stress(family, out, n, gguf, vocab):
         return
     tokens, merges, types = read_gguf(gguf)
     specials = [t for t, kind in zip(tokens, types) if kind in (3, 4)]
+    if family == "sentencepiece":
+        specials = in_reference_form(specials, [4] * len(specials))
+        texts = cases(rng, text, specials, n) + sweep("") + sweep("a") + sweep(" ")
+        write(out, {"gguf": os.path.basename(gguf)}, sentence_piece(tokens, merges, types), texts)
+        return
     texts = cases(rng, text, specials, n) + sweep("") + sweep("a") + sweep(" ") + sweep("\u0301e")
     write(out, {"pre": PRE[family], "gguf": os.path.basename(gguf)},
           byte_level(family, tokens, merges, types), texts)
@@ -194,7 +265,7 @@ def main():
     command = commands.add_parser("small")
     command.add_argument("out_dir")
     command = commands.add_parser("stress")
-    command.add_argument("family", choices=[*PRE, "wordpiece"])
+    command.add_argument("family", choices=[*PRE, "sentencepiece", "wordpiece"])
     command.add_argument("out_file")
     command.add_argument("n", type=int)
     command.add_argument("--gguf")

@@ -39,18 +39,23 @@ absl::StatusOr<std::unique_ptr<const Tokenizer>> TokenizerOf(const json& head) {
     std::vector<std::string> storage;
     auto vocabulary = TokenizerVocabulary::FromGguf(**file, &storage);
     if (!vocabulary.ok()) return vocabulary.status();
-    vocabulary->pre = head["pre"].get<std::string>();
+    if (head.contains("pre")) vocabulary->pre = head["pre"].get<std::string>();
     vocabulary->add_bos = false;
     return Tokenizer::FromVocabulary(*vocabulary);
   }
   const auto tokens = head["tokens"].get<std::vector<std::string>>();
-  const auto merges = head["merges"].get<std::vector<std::string>>();
+  const auto merges = head.value("merges", std::vector<std::string>());
   TokenizerVocabulary vocabulary;
   vocabulary.origin = "golden";
   vocabulary.tokens.assign(tokens.begin(), tokens.end());
   vocabulary.merges.assign(merges.begin(), merges.end());
   for (const int type : head["types"]) vocabulary.types.push_back(static_cast<TokenType>(type));
-  vocabulary.pre = head["pre"].get<std::string>();
+  vocabulary.pre = head.value("pre", "");
+  if (head.contains("scores")) {
+    vocabulary.family = TokenizerFamily::kSentencePiece;
+    vocabulary.scores = head["scores"].get<std::vector<float>>();
+    vocabulary.adds_space = head["adds_space"].get<bool>();
+  }
   return Tokenizer::FromVocabulary(vocabulary);
 }
 
@@ -81,7 +86,8 @@ void ExpectAllCasesEqual(const std::string& path) {
 // The committed cases, and a file that a person names: see make_tokenizer_golden.py.
 std::vector<std::string> CaseFiles() {
   std::vector<std::string> paths;
-  for (const char* family : {"gpt2", "smollm", "llama3", "qwen2", "wordpiece"}) {
+  for (const char* family : {"gpt2", "smollm", "llama3", "qwen2", "sentencepiece",
+                             "sentencepiece_prefix", "wordpiece"}) {
     paths.push_back(absl::StrCat(COTERIE_TEST_DATA, "/tokenizers/", family, ".jsonl"));
   }
   const char* extra = std::getenv("COTERIE_TOKENIZER_CASES");
