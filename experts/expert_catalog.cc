@@ -1,7 +1,6 @@
 #include "experts/expert_catalog.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
@@ -27,26 +26,6 @@ namespace fs = std::filesystem;
 
 constexpr size_t kMaxNameBytes = 64;
 constexpr size_t kMaxManifestBytes = 1 << 16;
-
-constexpr std::array<absl::string_view, 7> kDomains = {
-    "code", "math", "writing", "general", "textops", "translate", "assistant"};
-using DomainQuality = std::array<double, kDomains.size()>;  // In the order of kDomains.
-
-struct KnownModel {
-  absl::string_view name;
-  DomainQuality quality;
-};
-
-// code: of the first 30 problems of HumanEval 1, 11 and 21 were solved; math: of 30 of GSM8K 0, 5
-// and 11 (greedy, the files that `coterie pull` fetches). The other columns are priors, set by hand
-// until feedback corrects them: small talk, writing and common knowledge are what SmolLM2 was tuned
-// for, more so than a coder of 0.5 B; SmolLM2 was trained on English, Qwen on many languages.
-constexpr std::array<KnownModel, 3> kKnownModels = {{
-    // code, math, writing, general, textops, translate, assistant
-    {"smollm2-135m", {1.0 / 30, 0.0 / 30, 0.35, 0.40, 0.30, 0.05, 0.45}},
-    {"qwen2.5-coder-0.5b", {11.0 / 30, 5.0 / 30, 0.25, 0.30, 0.35, 0.20, 0.30}},
-    {"qwen2.5-coder-1.5b", {21.0 / 30, 11.0 / 30, 0.45, 0.50, 0.55, 0.40, 0.50}},
-}};
 
 absl::Status CheckName(absl::string_view name) {
   const bool ok = !name.empty() && name.size() <= kMaxNameBytes &&
@@ -138,34 +117,7 @@ absl::Status AddExpert(const fs::path& file, const fs::path& home,
       "another manifest has the same name: ", manifest.name, ", path=", entry->second.base_path));
 }
 
-DomainQuality PriorOf(absl::string_view lower_name, int64_t bytes) {
-  // Seven points for every doubling, 0.28 at 100 MB: a line through the known models' table.
-  const double doublings = std::log2(std::max<double>(1e6, static_cast<double>(bytes)) / 1e8);
-  const double size_quality = 0.28 + 0.07 * doublings;
-  //                       code, math, writing, general, textops, translate, assistant
-  DomainQuality offset = {-0.15, -0.20, 0, 0, -0.05, -0.15, 0};
-  const bool code = absl::StrContains(lower_name, "code");
-  const bool math = absl::StrContains(lower_name, "math");
-  if (code) offset = {0.10, -0.15, -0.10, -0.10, -0.05, -0.20, -0.10};
-  if (math) offset = {-0.10, 0.10, -0.10, -0.10, -0.05, -0.20, -0.10};
-  for (double& value : offset) value = std::clamp(size_quality + value, 0.01, 0.9);
-  return offset;
-}
-
 }  // namespace
-
-absl::Span<const absl::string_view> KnownDomains() { return kDomains; }
-
-std::map<std::string, double> DefaultQuality(absl::string_view name, int64_t bytes) {
-  const std::string lower = absl::AsciiStrToLower(name);
-  DomainQuality quality = PriorOf(lower, bytes);
-  for (const KnownModel& known : kKnownModels) {
-    if (absl::StrContains(lower, known.name)) quality = known.quality;
-  }
-  std::map<std::string, double> by_domain;
-  for (size_t i = 0; i < kDomains.size(); ++i) by_domain[std::string(kDomains[i])] = quality[i];
-  return by_domain;
-}
 
 absl::StatusOr<ExpertSpec> DescribeModelFile(absl::string_view name, absl::string_view path,
                                              absl::string_view sha256) {
@@ -190,7 +142,7 @@ absl::StatusOr<ExpertSpec> DescribeModelFile(absl::string_view name, absl::strin
   spec.base_id = sha256.empty() ? absl::StrCat("file:", resolved.string(), ":", spec.bytes, ":",
                                                status.st_mtim.tv_sec, ".", status.st_mtim.tv_nsec)
                                 : absl::StrCat("sha256:", absl::AsciiStrToLower(sha256));
-  spec.quality = DefaultQuality(name, spec.bytes);
+  spec.worth = DefaultQuality(name, spec.bytes);
   return spec;
 }
 
@@ -235,7 +187,7 @@ absl::StatusOr<ExpertCatalog> ExpertCatalog::FromSpecs(std::vector<ExpertSpec> s
       return absl::InvalidArgumentError(absl::StrCat(
           "an expert's path is not absolute: expert=", spec.name, ", path=", spec.base_path));
     }
-    for (const auto& [domain, quality] : spec.quality) {
+    for (const auto& [domain, quality] : spec.worth.quality) {
       if (quality >= 0 && quality <= 1) continue;
       return absl::InvalidArgumentError(
           absl::StrCat("an expert's quality is not in [0, 1]: expert=", spec.name,

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -11,12 +10,10 @@
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 
+#include "experts/expert_quality.h"
 #include "experts/sampler.h"
 
 namespace coterie {
-
-// The domains that the shipped router tells apart. A router fitted by a user may have others.
-absl::Span<const absl::string_view> KnownDomains();
 
 // One expert: which weights, what it is good at and how it speaks.
 struct ExpertSpec {
@@ -26,7 +23,7 @@ struct ExpertSpec {
   // path, size and time of change. Experts with one base_id share their loaded weights.
   std::string base_id;
   std::string adapter;                      // Empty: none.
-  std::map<std::string, double> quality;    // Domain -> [0, 1]; a domain not named counts as 0.
+  ExpertQuality worth;                      // By domain: how good, how quick.
   std::string system_prompt;                // Empty: the template's own.
   std::optional<SamplingOptions> sampling;  // Defaults for requests that say nothing.
   std::string chat_template;                // Replaces the file's own if not empty.
@@ -34,11 +31,6 @@ struct ExpertSpec {
   int context_tokens = 0;                   // Longest conversation; 0: as long as the model allows.
   bool pinned = false;                      // Never evicted once loaded.
 };
-
-// Quality of a model per known domain, before anything was measured here: a table for models that
-// we know, and for others a prior from their size and name (a name with "code" in it is better at
-// code).
-std::map<std::string, double> DefaultQuality(absl::string_view name, int64_t bytes);
 
 // Describes the GGUF file at `path` as an expert, with default quality. Looks at the file's size,
 // time and first bytes only. `sha256` may be empty. kNotFound, kInvalidArgument (not a file, or a

@@ -13,9 +13,9 @@
 namespace coterie {
 namespace {
 
-double QualityOf(const ExpertRow& row, absl::string_view domain) {
-  const auto it = row.quality.find(std::string(domain));
-  return it == row.quality.end() ? 0.0 : it->second;
+double ValueIn(const std::map<std::string, double>& by_domain, absl::string_view domain) {
+  const auto it = by_domain.find(std::string(domain));
+  return it == by_domain.end() ? 0.0 : it->second;
 }
 
 absl::Status CheckRow(const ExpertRow& row) {
@@ -25,6 +25,13 @@ absl::Status CheckRow(const ExpertRow& row) {
       return absl::InvalidArgumentError(
           absl::StrCat("an expert's quality is outside [0, 1]: expert=", row.name,
                        ", domain=", domain, ", quality=", quality));
+    }
+  }
+  for (const auto& [domain, seconds] : row.answer_seconds) {
+    if (!(seconds >= 0.0) || !std::isfinite(seconds)) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "an expert's time for an answer is not a number of seconds: expert=", row.name,
+          ", domain=", domain, ", answer_seconds=", seconds));
     }
   }
   if (!(row.load_ms >= 0.0) || !std::isfinite(row.load_ms) || row.bytes < 0) {
@@ -74,8 +81,8 @@ double Spread(const DomainScores& scores, const ExpertTable& table) {
     double low = 1.0, high = 0.0;
     for (const ExpertRow& row : table) {
       if (!row.fits) continue;
-      low = std::min(low, QualityOf(row, score.domain));
-      high = std::max(high, QualityOf(row, score.domain));
+      low = std::min(low, ValueIn(row.quality, score.domain));
+      high = std::max(high, ValueIn(row.quality, score.domain));
     }
     spread = std::max(spread, high - low);
   }
@@ -86,7 +93,7 @@ double Spread(const DomainScores& scores, const ExpertTable& table) {
 // some expert which fits can serve.
 std::vector<Score> Weights(const DomainScores& scores, const ExpertTable& table) {
   const bool served = std::any_of(table.begin(), table.end(), [](const ExpertRow& row) {
-    return row.fits && QualityOf(row, kGeneralDomain) > 0.0;
+    return row.fits && ValueIn(row.quality, kGeneralDomain) > 0.0;
   });
   if (scores.abstained && served) return {{std::string(kGeneralDomain), 1.0}};
   return scores.ranked;
@@ -128,10 +135,12 @@ const Candidate& Best(const std::vector<Candidate>& candidates, bool only_fittin
 
 DecidedBy WhatDecided(const std::vector<Candidate>& candidates, size_t chosen, bool abstained) {
   const auto quality = [](const ExpertScore& s) { return s.expected_quality; };
+  const auto no_bonus = [](const ExpertScore& s) { return s.expected_quality - s.time_cost; };
   const auto but_residency = [](const ExpertScore& s) { return s.total() - s.residency_bonus; };
   const auto but_sticky = [](const ExpertScore& s) { return s.total() - s.sticky_bonus; };
   const bool only_fit = !Best(candidates, /*only_fitting=*/false, quality).score.fits;
   if (Best(candidates, true, quality).row != chosen) {
+    if (Best(candidates, true, no_bonus).row == chosen) return DecidedBy::kSpeed;
     if (Best(candidates, true, but_residency).row != chosen) return DecidedBy::kResidency;
     if (Best(candidates, true, but_sticky).row != chosen) return DecidedBy::kSticky;
     // Either bonus alone would have been enough.
@@ -150,6 +159,10 @@ std::string ReasonFor(DecidedBy decided_by, const DomainScores& scores, const Ch
   switch (decided_by) {
     case DecidedBy::kQuality:
       return absl::StrCat(seen, ": best ", quality);
+    case DecidedBy::kSpeed:
+      return absl::StrCat(seen, ": ", quality,
+                          absl::StrFormat(", and it answers in about %.1f s",
+                                          choice.scores.front().expected_seconds));
     case DecidedBy::kResidency:
       return absl::StrCat(seen, ": ", quality,
                           resident ? ", and it is already in memory" : ", and it loads quickly");
@@ -177,8 +190,11 @@ std::vector<Candidate> Candidates(const DomainScores& scores, const ExpertTable&
     candidate.score.expert = row.name;
     candidate.score.fits = row.fits;
     for (const Score& weight : weights) {
-      candidate.score.expected_quality += weight.probability * QualityOf(row, weight.domain);
+      candidate.score.expected_quality += weight.probability * ValueIn(row.quality, weight.domain);
+      candidate.score.expected_seconds +=
+          weight.probability * ValueIn(row.answer_seconds, weight.domain);
     }
+    candidate.score.time_cost = options.second_price * candidate.score.expected_seconds;
     // A load that costs little earns most of what being resident does.
     const double price = candidate.resident ? 0.0 : LoadPrice(row, options);
     candidate.score.residency_bonus = residency_bonus * (1.0 - price);
@@ -199,6 +215,8 @@ absl::string_view DecidedByName(DecidedBy decided_by) {
   switch (decided_by) {
     case DecidedBy::kQuality:
       return "quality";
+    case DecidedBy::kSpeed:
+      return "speed";
     case DecidedBy::kResidency:
       return "residency";
     case DecidedBy::kSticky:

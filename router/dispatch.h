@@ -19,9 +19,10 @@ namespace coterie {
 struct ExpertRow {
   std::string name;
   std::map<std::string, double> quality;  // Domain to quality in [0, 1]; a missing domain is 0.
-  int64_t bytes = 0;                      // What loading it charges.
-  double load_ms = 0.0;                   // Expected time to load; 0 if not known yet.
-  bool fits = true;                       // False: larger than the budget can ever hold.
+  std::map<std::string, double> answer_seconds;  // Domain to the time of an answer; 0: unknown.
+  int64_t bytes = 0;                             // What loading it charges.
+  double load_ms = 0.0;                          // Expected time to load; 0 if not known yet.
+  bool fits = true;                              // False: larger than the budget can ever hold.
 };
 
 using ExpertTable = std::vector<ExpertRow>;
@@ -52,28 +53,34 @@ struct DispatchOptions {
   int max_residency_decisions = 4;
   // What the expert that answered last is worth over the others.
   double sticky_bonus = 0.1;
+  // How much quality (the share of answers that are right) one second of waiting for an answer is
+  // worth. 0: quality alone decides.
+  double second_price = 0.01;
 };
 
 // Why an expert got its score. Bonuses are in units of score.
 struct ExpertScore {
   std::string expert;
   double expected_quality = 0.0;  // sum over domains of probability * quality
+  double expected_seconds = 0.0;  // sum over domains of probability * answer_seconds
+  double time_cost = 0.0;         // expected_seconds * second_price
   double residency_bonus = 0.0;
   double sticky_bonus = 0.0;
   bool fits = true;
 
-  double total() const { return expected_quality + residency_bonus + sticky_bonus; }
+  double total() const { return expected_quality - time_cost + residency_bonus + sticky_bonus; }
 };
 
 enum class DecidedBy : uint8_t {
-  kQuality,     // The best expected quality; no bonus changed the choice.
+  kQuality,     // The best expected quality; neither time nor a bonus changed the choice.
+  kSpeed,       // A better one takes too long for what it is better.
   kResidency,   // Without the residency bonus another expert would have been chosen.
   kSticky,      // Without the bonus of the expert that answered last another would have been.
   kAbstention,  // The router abstained: the best expert of the general domain.
   kOnlyFit,     // A better one can never fit the budget.
 };
 
-// Stable lower-case name: "quality", "residency", "sticky", "abstention", "only_fit".
+// Stable lower-case name: "quality", "speed", "residency", "sticky", "abstention", "only_fit".
 absl::string_view DecidedByName(DecidedBy decided_by);
 
 struct Choice {
@@ -85,7 +92,8 @@ struct Choice {
 
 // Chooses the expert with the largest total score among those that fit:
 //
-//   score(e) = sum_d p(d) * quality(e, d) + residency(e) + sticky(e)
+//   score(e) = sum_d p(d) * (quality(e, d) - second_price * answer_seconds(e, d))
+//              + residency(e) + sticky(e)
 //
 // Bonuses are given in probability and scaled by the spread of the table (the largest difference in
 // quality that two experts which fit show in one domain), so that they mean the same for any scale

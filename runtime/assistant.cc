@@ -122,7 +122,8 @@ ExpertTable Assistant::BuildExpertTable() const {
   for (const ExpertSpec& spec : catalog_.experts()) {
     ExpertRow row;
     row.name = spec.name;
-    row.quality = spec.quality;
+    row.quality = spec.worth.quality;
+    row.answer_seconds = spec.worth.answer_seconds;
     const absl::StatusOr<BaseProfile> profile = source_->Profile(spec.base_id);
     if (!profile.ok()) continue;  // Reported when the catalogue was opened.
     row.bytes = profile->weight_bytes + profile->tokenizer_bytes;

@@ -235,10 +235,11 @@ std::string DefaultStore() {
 absl::Status ReadRouter(const toml::table& table, absl::string_view file, const fs::path& folder,
                         Configuration& configuration) {
   TableReader reader(table, "[router]", file);
-  reader.AllowOnly({"path", "residency_bonus", "sticky_bonus", "abstain_below"});
+  reader.AllowOnly({"path", "residency_bonus", "sticky_bonus", "second_price", "abstain_below"});
   reader.Read("path", configuration.router_path);
   reader.Read("residency_bonus", 0.0, 1.0, configuration.dispatch.residency_bonus);
   reader.Read("sticky_bonus", 0.0, 1.0, configuration.dispatch.sticky_bonus);
+  reader.Read("second_price", 0.0, 1.0, configuration.dispatch.second_price);
   if (reader.Has("abstain_below")) {
     configuration.abstain_below = 0;
     reader.Read("abstain_below", 0.0, 1.0, *configuration.abstain_below);
@@ -368,13 +369,13 @@ absl::Status ReadAll(const toml::table& root, absl::string_view file, const fs::
 }
 
 // The expert of one [[expert]] table.
-absl::StatusOr<ExpertSpec> BuildSpec(const ExpertConfiguration& expert,
-                                     const ExpertCatalog& store) {
+absl::StatusOr<ExpertSpec> BuildSpec(const ExpertConfiguration& expert, const ExpertCatalog& store,
+                                     const MeasuredQuality& measured) {
   ExpertSpec spec;
   if (absl::StartsWith(expert.model, "/")) {
     COTERIE_ASSIGN_OR_RETURN(spec, DescribeModelFile(expert.name, expert.model, ""));
     // A file's own name says more about what it is than the name a person gave the expert.
-    spec.quality = DefaultQuality(fs::path(expert.model).filename().string(), spec.bytes);
+    spec.worth = DefaultQuality(fs::path(expert.model).filename().string(), spec.bytes);
   } else {
     COTERIE_ASSIGN_OR_RETURN(const ExpertSpec* model, store.Find(expert.model));
     spec = *model;
@@ -386,7 +387,8 @@ absl::StatusOr<ExpertSpec> BuildSpec(const ExpertConfiguration& expert,
   spec.sampling = expert.sampling;
   spec.context_tokens = expert.context_tokens;
   spec.pinned = expert.pinned;
-  for (const auto& [domain, quality] : expert.domains) spec.quality[domain] = quality;
+  spec.worth = measured.Over(std::move(spec.worth), spec.base_id, spec.adapter);
+  for (const auto& [domain, quality] : expert.domains) spec.worth.quality[domain] = quality;
   return spec;
 }
 
@@ -435,11 +437,22 @@ absl::StatusOr<Configuration> Configuration::Parse(absl::string_view text, absl:
 }
 
 absl::StatusOr<ExpertCatalog> Configuration::Catalog() const {
-  COTERIE_ASSIGN_OR_RETURN(ExpertCatalog store, ExpertCatalog::FromStore(home));
-  if (experts.empty()) return store;
+  COTERIE_ASSIGN_OR_RETURN(const ExpertCatalog store, ExpertCatalog::FromStore(home));
+  std::vector<std::string> problems = store.problems();
+  absl::StatusOr<MeasuredQuality> measured = MeasuredQuality::Read(home);
+  if (!measured.ok()) {
+    problems.emplace_back(measured.status().message());
+    measured.emplace();
+  }
   std::vector<ExpertSpec> specs;
+  if (experts.empty()) {
+    for (ExpertSpec spec : store.experts()) {
+      spec.worth = measured->Over(std::move(spec.worth), spec.base_id, spec.adapter);
+      specs.push_back(std::move(spec));
+    }
+  }
   for (const ExpertConfiguration& expert : experts) {
-    absl::StatusOr<ExpertSpec> spec = BuildSpec(expert, store);
+    absl::StatusOr<ExpertSpec> spec = BuildSpec(expert, store, *measured);
     if (!spec.ok()) {
       return absl::Status(spec.status().code(),
                           absl::StrCat(source, ":", expert.line, ": [[expert]] ", expert.name, ": ",
@@ -447,7 +460,7 @@ absl::StatusOr<ExpertCatalog> Configuration::Catalog() const {
     }
     specs.push_back(*std::move(spec));
   }
-  return ExpertCatalog::FromSpecs(std::move(specs), store.problems());
+  return ExpertCatalog::FromSpecs(std::move(specs), std::move(problems));
 }
 
 }  // namespace coterie

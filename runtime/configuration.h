@@ -41,7 +41,8 @@ struct ExpertConfiguration {
 //   memory_budget = "2GiB"      # or bytes; default: half of the memory that is free
 //   threads = 2                 # default: the number of cores
 //   home = "~/models"           # the model store; default: $COTERIE_HOME, else ~/.cache/coterie
-//   [router]                    # path, residency_bonus, sticky_bonus, abstain_below
+//   [router]                    # path, residency_bonus, sticky_bonus, second_price,
+//                               # abstain_below
 //   [server]                    # host, port, api_key
 //   [[expert]]                  # name, model; then system_prompt, chat_template, adapter,
 //                               # context_tokens, pinned, domains = {code = 0.7}, and the fields of
@@ -54,7 +55,7 @@ struct Configuration {
   int threads = 1;                      // [1, 1024]
   std::string home;                     // Absolute.
   std::string router_path;              // Absolute; empty: the router that ships.
-  DispatchOptions dispatch;             // residency_bonus and sticky_bonus, [0, 1] each.
+  DispatchOptions dispatch;             // The bonuses and second_price, [0, 1] each.
   std::optional<double> abstain_below;  // [0, 1]; none: the router's own threshold.
   ServerConfiguration server;
   std::vector<ExpertConfiguration> experts;  // Empty: every model of the store is an expert.

@@ -44,6 +44,8 @@ Fields RouteFields(const Route& route) {
     py::dict row;
     row["expert"] = score.expert;
     row["expected_quality"] = score.expected_quality;
+    row["expected_seconds"] = score.expected_seconds;
+    row["time_cost"] = score.time_cost;
     row["residency_bonus"] = score.residency_bonus;
     row["sticky_bonus"] = score.sticky_bonus;
     row["fits"] = score.fits;
@@ -102,7 +104,10 @@ Fields ExpertFields(const ExpertStatus& status) {
   d["name"] = status.spec.name;
   d["path"] = status.spec.base_path;
   d["bytes"] = status.spec.bytes;
-  d["quality"] = status.spec.quality;
+  d["base"] = status.spec.base_id;
+  d["adapter"] = status.spec.adapter;
+  d["quality"] = status.spec.worth.quality;
+  d["answer_seconds"] = status.spec.worth.answer_seconds;
   d["context_tokens"] = status.spec.context_tokens;
   d["pinned"] = status.spec.pinned;
   d["resident"] = status.resident;

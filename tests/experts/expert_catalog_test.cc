@@ -76,7 +76,7 @@ TEST_F(ExpertCatalogTest, EveryModelOfTheStoreIsAnExpert) {
   EXPECT_EQ(spec->base_path, (home_ / "blobs/qwen2.5-coder-0.5b").string());
   EXPECT_EQ(spec->base_id, "sha256:" + std::string(64, 'a'));
   EXPECT_EQ(spec->bytes, 8);
-  EXPECT_NEAR(spec->quality.at("code"), 11.0 / 30, 1e-9);
+  EXPECT_EQ(spec->worth.quality, DefaultQuality(spec->name, spec->bytes).quality);
   COTERIE_ASSERT_OK_AND_ASSIGN(spec, catalog.Find("other"));
   EXPECT_THAT(spec->base_id, StartsWith("file:"));
 }
@@ -167,40 +167,13 @@ TEST(ExpertCatalogSpecsTest, WrongSpecsAreRefused) {
   EXPECT_THAT(ExpertCatalog::FromSpecs({spec}), IsOk());
   EXPECT_THAT(ExpertCatalog::FromSpecs({spec, spec}),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("one name: a")));
-  spec.quality["code"] = 1.5;
+  spec.worth.quality["code"] = 1.5;
   EXPECT_THAT(ExpertCatalog::FromSpecs({spec}),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("domain=code, quality=1.5")));
-  spec.quality.clear();
+  spec.worth.quality.clear();
   spec.base_path = "a.gguf";
   EXPECT_THAT(ExpertCatalog::FromSpecs({spec}),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("not absolute")));
-}
-
-TEST(DefaultQualityTest, TheSmallChatModelIsBetterAtChatAndTheCoderAtCode) {
-  const auto chat = DefaultQuality("smollm2-135m", 98362432);
-  const auto coder = DefaultQuality("qwen2.5-coder-0.5b", 491400064);
-  for (const char* domain : {"general", "writing", "assistant"}) {
-    EXPECT_GT(chat.at(domain), coder.at(domain)) << domain;
-  }
-  for (const char* domain : {"code", "math", "translate"}) {
-    EXPECT_GT(coder.at(domain), chat.at(domain)) << domain;
-  }
-}
-
-TEST(DefaultQualityTest, UnknownModelsAreJudgedBySizeAndName) {
-  for (int64_t bytes : {int64_t{0}, int64_t{1000}, int64_t{300'000'000}, int64_t{1} << 50}) {
-    const auto plain = DefaultQuality("mystery", bytes);
-    const auto coder = DefaultQuality("Mystery-Code", bytes);
-    EXPECT_GE(coder.at("code"), plain.at("code"));
-    EXPECT_LE(coder.at("writing"), plain.at("writing"));
-    ASSERT_EQ(plain.size(), KnownDomains().size());
-    for (const auto& [domain, quality] : plain) {
-      EXPECT_GT(quality, 0) << domain;
-      EXPECT_LT(quality, 1) << domain;
-    }
-  }
-  EXPECT_GT(DefaultQuality("mystery", 2'000'000'000).at("general"),
-            DefaultQuality("mystery", 200'000'000).at("general"));
 }
 
 }  // namespace

@@ -159,7 +159,11 @@ class FakeAssistant:
         return FakeRoute("coder")
 
     def experts(self) -> list[dict[str, Any]]:
-        return [{"name": "small", "bytes": 98_000_000}, {"name": "coder", "bytes": 491_000_000}]
+        sizes = {"small": 98_000_000, "coder": 491_000_000}
+        return [
+            {"name": name, "bytes": size, "fits": True, "base": f"sha256:{name}", "adapter": ""}
+            for name, size in sizes.items()
+        ]
 
     def events(self) -> list[dict[str, Any]]:
         return []

@@ -178,6 +178,26 @@ def test_bench_measures_every_expert(coterie: Command, assistant: FakeAssistant)
     assert "choose one of" in one_error(coterie("bench", "--expert", "absent"))
 
 
+def test_bench_value_measures_every_expert_and_writes_the_table(
+    coterie: Command, assistant: FakeAssistant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COTERIE_HOME", str(tmp_path))
+    assistant.pieces = ["Canberra, ", "Everest"]
+    log = str(tmp_path / "log.jsonl")
+    command = ("bench", "value", "--domain", "general", "--tasks", "2", "--log", log, "--write")
+    measured = json.loads(coterie(*command, "--json").out)
+    assert {name: cells["general"]["quality"] for name, cells in measured.items()} == {
+        "small": 0.5,
+        "coder": 0.5,
+    }
+    written = json.loads((tmp_path / "measurements.json").read_text())
+    assert {entry["base"] for entry in written["experts"]} == {"sha256:small", "sha256:coder"}
+    n_asked = len(assistant.asked)
+    assert "50 ±" in coterie(*command).out
+    assert len(assistant.asked) == n_asked, "the log had every answer"
+    assert "choose from" in one_error(coterie("bench", "value", "--domain", "cooking"))
+
+
 def manifest_of(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HF_ENDPOINT", url)
     entry = {"name": "tiny", "file": "m.gguf", "license": "MIT", "bytes": len(CONTENT)}

@@ -1,5 +1,6 @@
 #include "router/dispatch.h"
 
+#include <cmath>
 #include <limits>
 #include <numeric>
 #include <string>
@@ -59,6 +60,38 @@ TEST_F(DispatchTest, ExpectedQualityIsTheSumOverDomains) {
   EXPECT_NEAR(choice.scores[1].expected_quality, 0.7 * 0.4 + 0.3 * 0.9, 1e-12);
   EXPECT_EQ(choice.decided_by, DecidedBy::kQuality);
   EXPECT_THAT(choice.reason, HasSubstr("code 70 %"));
+}
+
+TEST_F(DispatchTest, AQuickExpertWinsOverOneThatIsALittleBetterAndMuchSlower) {
+  table_ = {Row("large", 0.50, 0.50), Row("small", 0.48, 0.48)};
+  table_[0].answer_seconds = {{"code", 8.0}, {"general", 8.0}};
+  table_[1].answer_seconds = {{"code", 2.0}, {"general", 2.0}};
+  const Choice choice = Choose(Code(0.9));
+  EXPECT_EQ(choice.expert, "small");
+  EXPECT_EQ(choice.decided_by, DecidedBy::kSpeed);
+  EXPECT_NEAR(choice.scores[0].expected_seconds, 2.0, 1e-12);
+  EXPECT_THAT(choice.reason, HasSubstr("answers in about 2.0 s"));
+}
+
+TEST_F(DispatchTest, ASecondIsWorthItsPriceAndNoMore) {
+  table_ = {Row("large", 0.50, 0.50), Row("small", 0.43, 0.43)};
+  table_[0].answer_seconds = {{"code", 8.0}, {"general", 8.0}};
+  table_[1].answer_seconds = {{"code", 2.0}, {"general", 2.0}};
+  EXPECT_EQ(Choose(Code(0.9)).expert, "large");  // Six seconds are worth six points, not seven.
+  EXPECT_EQ(Choose(Code(0.9)).decided_by, DecidedBy::kQuality);
+}
+
+TEST_F(DispatchTest, AnUnknownTimeCostsNothing) {
+  table_ = {Row("large", 0.50, 0.50), Row("small", 0.48, 0.48)};
+  EXPECT_EQ(Choose(Code(0.9)).expert, "large");
+}
+
+TEST_F(DispatchTest, ATimeThatIsNoTimeIsRefused) {
+  for (const double seconds : {-1.0, std::numeric_limits<double>::infinity(), std::nan("")}) {
+    table_[0].answer_seconds["code"] = seconds;
+    EXPECT_THAT(Dispatch(Code(0.9), table_, residency_, conversation_),
+                StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("answer_seconds")));
+  }
 }
 
 TEST_F(DispatchTest, AResidentExpertWinsACloseCall) {

@@ -58,6 +58,7 @@ TEST(ConfigurationTest, EveryKeyIsRead) {
     path = "/r/router.json"
     residency_bonus = 0.3
     sticky_bonus = 0
+    second_price = 0.002
     abstain_below = 0.4
     [server]
     host = "::1"
@@ -89,6 +90,7 @@ TEST(ConfigurationTest, EveryKeyIsRead) {
   EXPECT_EQ(c.router_path, "/r/router.json");
   EXPECT_EQ(c.dispatch.residency_bonus, 0.3);
   EXPECT_EQ(c.dispatch.sticky_bonus, 0);
+  EXPECT_EQ(c.dispatch.second_price, 0.002);
   EXPECT_EQ(c.abstain_below, 0.4);
   EXPECT_EQ(c.server.host, "::1");
   EXPECT_EQ(c.server.port, 9000);
@@ -209,6 +211,7 @@ class ConfigurationCatalogTest : public ::testing::Test {
   void Write(const std::string& path, const std::string& text) {
     std::ofstream(folder_ / path) << text;
   }
+  void Measure(const std::string& text) { Write("store/measurements.json", text); }
   absl::StatusOr<ExpertCatalog> Catalog(const std::string& text) {
     Write("coterie.toml", "home = \"store\"\n" + text);
     const absl::StatusOr<Configuration> configuration =
@@ -243,11 +246,35 @@ TEST_F(ConfigurationCatalogTest, ExpertsOfOneModelShareItsBase) {
   COTERIE_ASSERT_OK_AND_ASSIGN(const ExpertSpec* a, catalog.Find("a"));
   COTERIE_ASSERT_OK_AND_ASSIGN(const ExpertSpec* b, catalog.Find("b"));
   EXPECT_EQ(a->base_id, b->base_id);
-  EXPECT_EQ(a->quality.at("code"), 0.9);
-  EXPECT_EQ(a->quality.at("math"), b->quality.at("math"));
+  EXPECT_EQ(a->worth.quality.at("code"), 0.9);
+  EXPECT_EQ(a->worth.quality.at("math"), b->worth.quality.at("math"));
   EXPECT_EQ(a->system_prompt, "Be brief.");
   EXPECT_TRUE(b->pinned);
   EXPECT_EQ(catalog.problems().size(), 1u);
+}
+
+TEST_F(ConfigurationCatalogTest, MeasurementsReplacePriorsAndTheFileReplacesMeasurements) {
+  COTERIE_ASSERT_OK_AND_ASSIGN(const ExpertCatalog before, Catalog(""));
+  Measure(absl::StrCat(R"({"version": 1, "experts": [{"base": ")", before.experts()[0].base_id,
+                       R"(", "domains": {"code": {"quality": 0.25, "answer_seconds": 9}}}]})"));
+  COTERIE_ASSERT_OK_AND_ASSIGN(const ExpertCatalog store, Catalog(""));
+  EXPECT_EQ(store.experts()[0].worth.quality.at("code"), 0.25);
+  EXPECT_EQ(store.experts()[0].worth.answer_seconds.at("code"), 9);
+  COTERIE_ASSERT_OK_AND_ASSIGN(const ExpertCatalog said, Catalog(R"(
+    [[expert]]
+    name = "a"
+    model = "tiny"
+    domains = {code = 0.9}
+  )"));
+  EXPECT_EQ(said.experts()[0].worth.quality.at("code"), 0.9);
+  EXPECT_EQ(said.experts()[0].worth.answer_seconds.at("code"), 9);
+}
+
+TEST_F(ConfigurationCatalogTest, BrokenMeasurementsAreAProblemAndPriorsServe) {
+  Measure("{}");
+  COTERIE_ASSERT_OK_AND_ASSIGN(const ExpertCatalog catalog, Catalog(""));
+  EXPECT_EQ(catalog.experts().size(), 1u);
+  EXPECT_THAT(catalog.problems().back(), HasSubstr("measurements.json"));
 }
 
 TEST_F(ConfigurationCatalogTest, AMissingModelIsNamedWithItsPlaceInTheFile) {

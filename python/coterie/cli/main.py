@@ -26,9 +26,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (models, answering, chat, serving, benchmark):
+for command in (models, answering, chat, serving):
     command.register(app)
 app.add_typer(router.app, name="router")
+app.add_typer(benchmark.app, name="bench")
 
 
 def run(arguments: Sequence[str]) -> int:

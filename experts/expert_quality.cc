@@ -1,0 +1,168 @@
+#include "experts/expert_quality.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <filesystem>
+#include <fstream>
+#include <optional>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "nlohmann/json.hpp"
+
+#include "core/base/status_macros.h"
+
+namespace coterie {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::json;
+
+constexpr std::array<absl::string_view, 7> kDomains = {
+    "code", "math", "writing", "general", "textops", "translate", "assistant"};
+using PerDomain = std::array<double, kDomains.size()>;  // In the order of kDomains.
+
+constexpr size_t kMaxFileBytes = 1 << 20;
+constexpr double kMaxAnswerSeconds = 1e6;
+
+struct KnownModel {
+  absl::string_view name;
+  PerDomain quality;
+};
+
+// `coterie bench value`, all tasks, greedy, the files that `coterie pull` fetches
+// (docs/measurements.md has the intervals).
+constexpr std::array<KnownModel, 3> kKnownModels = {{
+    // code, math, writing, general, textops, translate, assistant
+    {"smollm2-135m", {1.0 / 30, 0.0 / 30, 0.35, 0.40, 0.30, 0.05, 0.45}},
+    {"qwen2.5-coder-0.5b", {11.0 / 30, 5.0 / 30, 0.25, 0.30, 0.35, 0.20, 0.30}},
+    {"qwen2.5-coder-1.5b", {21.0 / 30, 11.0 / 30, 0.45, 0.50, 0.55, 0.40, 0.50}},
+}};
+
+// Tokens of a typical answer, and the bytes of weights that two cores read in a second.
+constexpr PerDomain kAnswerTokens = {120, 100, 60, 10, 15, 10, 30};
+constexpr double kReadBytesPerSecond = 16e9;
+
+PerDomain PriorOf(absl::string_view lower_name, int64_t bytes) {
+  // Seven points for every doubling, 0.28 at 100 MB: a line through the known models' table.
+  const double doublings = std::log2(std::max<double>(1e6, static_cast<double>(bytes)) / 1e8);
+  const double size_quality = 0.28 + 0.07 * doublings;
+  //                   code, math, writing, general, textops, translate, assistant
+  PerDomain offset = {-0.15, -0.20, 0, 0, -0.05, -0.15, 0};
+  const bool code = absl::StrContains(lower_name, "code");
+  const bool math = absl::StrContains(lower_name, "math");
+  if (code) offset = {0.10, -0.15, -0.10, -0.10, -0.05, -0.20, -0.10};
+  if (math) offset = {-0.10, 0.10, -0.10, -0.10, -0.05, -0.20, -0.10};
+  for (double& value : offset) value = std::clamp(size_quality + value, 0.01, 0.9);
+  return offset;
+}
+
+// The number of that name, or nothing if it is no number in [0, most].
+std::optional<double> NumberIn(const Json& object, const char* key, double most) {
+  const auto field = object.find(key);
+  if (field == object.end() || !field->is_number()) return std::nullopt;
+  const double value = field->get<double>();
+  if (!(value >= 0.0 && value <= most)) return std::nullopt;
+  return value;
+}
+
+absl::Status ReadDomains(const Json& domains, ExpertQuality& quality) {
+  for (const auto& [domain, figures] : domains.items()) {
+    if (!figures.is_object()) {
+      return absl::DataLossError(absl::StrCat("the domain \"", domain, "\" is not an object"));
+    }
+    const std::optional<double> share = NumberIn(figures, "quality", 1.0);
+    const std::optional<double> seconds = NumberIn(figures, "answer_seconds", kMaxAnswerSeconds);
+    if (!share || !seconds) {
+      return absl::DataLossError(absl::StrCat("the domain \"", domain,
+                                              "\" needs \"quality\" in [0, 1] and "
+                                              "\"answer_seconds\" of at least 0"));
+    }
+    quality.quality[domain] = *share;
+    quality.answer_seconds[domain] = *seconds;
+  }
+  return absl::OkStatus();
+}
+
+// One entry of "experts".
+absl::StatusOr<std::pair<std::string, std::string>> KeyOf(const Json& entry) {
+  if (!entry.is_object()) return absl::DataLossError("an entry of \"experts\" is not an object");
+  const auto base = entry.find("base");
+  const auto adapter = entry.find("adapter");
+  if (base == entry.end() || !base->is_string()) {
+    return absl::DataLossError("an entry of \"experts\" has no \"base\"");
+  }
+  if (adapter != entry.end() && !adapter->is_string()) {
+    return absl::DataLossError("\"adapter\" is no string");
+  }
+  return std::make_pair(base->get<std::string>(),
+                        adapter == entry.end() ? std::string() : adapter->get<std::string>());
+}
+
+}  // namespace
+
+absl::Span<const absl::string_view> KnownDomains() { return kDomains; }
+
+ExpertQuality DefaultQuality(absl::string_view name, int64_t bytes) {
+  const std::string lower = absl::AsciiStrToLower(name);
+  PerDomain quality = PriorOf(lower, bytes);
+  for (const KnownModel& known : kKnownModels) {
+    if (absl::StrContains(lower, known.name)) quality = known.quality;
+  }
+  ExpertQuality by_domain;
+  for (size_t i = 0; i < kDomains.size(); ++i) {
+    const std::string domain(kDomains[i]);
+    by_domain.quality[domain] = quality[i];
+    by_domain.answer_seconds[domain] =
+        kAnswerTokens[i] * static_cast<double>(bytes) / kReadBytesPerSecond;
+  }
+  return by_domain;
+}
+
+absl::StatusOr<MeasuredQuality> MeasuredQuality::Read(absl::string_view home) {
+  MeasuredQuality measured;
+  const fs::path path = fs::path(std::string(home)) / "measurements.json";
+  std::error_code error;
+  if (!fs::exists(path, error)) return measured;
+  const auto lie = [&path](absl::string_view what) {
+    return absl::DataLossError(
+        absl::StrCat("the measurements of experts cannot be used, measure again with `coterie "
+                     "bench value --write` or delete them: ",
+                     what, ": path=", path.string()));
+  };
+  std::ifstream stream(path, std::ios::binary);
+  std::string text(kMaxFileBytes + 1, '\0');
+  stream.read(text.data(), static_cast<std::streamsize>(text.size()));
+  text.resize(static_cast<size_t>(std::max<std::streamsize>(0, stream.gcount())));
+  if (text.size() > kMaxFileBytes) return lie("longer than 1 MiB");
+  const Json root = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (!root.is_object()) return lie("not a JSON object");
+  if (root.value("version", Json()) != 1) return lie("\"version\" is not 1");
+  const auto experts = root.find("experts");
+  if (experts == root.end() || !experts->is_array()) return lie("\"experts\" is not a list");
+  for (const Json& entry : *experts) {
+    const auto key = KeyOf(entry);
+    if (!key.ok()) return lie(key.status().message());
+    const auto domains = entry.find("domains");
+    if (domains == entry.end() || !domains->is_object()) return lie("\"domains\" is not an object");
+    const absl::Status read = ReadDomains(*domains, measured.experts_[*key]);
+    if (!read.ok()) return lie(read.message());
+  }
+  return measured;
+}
+
+ExpertQuality MeasuredQuality::Over(ExpertQuality defaults, absl::string_view base_id,
+                                    absl::string_view adapter) const {
+  const auto it = experts_.find({std::string(base_id), std::string(adapter)});
+  if (it == experts_.end()) return defaults;
+  for (const auto& [domain, share] : it->second.quality) defaults.quality[domain] = share;
+  for (const auto& [domain, seconds] : it->second.answer_seconds) {
+    defaults.answer_seconds[domain] = seconds;
+  }
+  return defaults;
+}
+
+}  // namespace coterie
