@@ -33,29 +33,30 @@ struct KnownModel {
   PerDomain quality;
 };
 
-// `coterie bench value`, all tasks, greedy, the files that `coterie pull` fetches
-// (docs/measurements.md has the intervals).
+// Right answers of `coterie bench value`, greedy, the files that `coterie pull` fetches
+// (docs/value.md has the intervals).
 constexpr std::array<KnownModel, 3> kKnownModels = {{
     // code, math, writing, general, textops, translate, assistant
-    {"smollm2-135m", {1.0 / 30, 0.0 / 30, 0.35, 0.40, 0.30, 0.05, 0.45}},
-    {"qwen2.5-coder-0.5b", {11.0 / 30, 5.0 / 30, 0.25, 0.30, 0.35, 0.20, 0.30}},
-    {"qwen2.5-coder-1.5b", {21.0 / 30, 11.0 / 30, 0.45, 0.50, 0.55, 0.40, 0.50}},
+    {"smollm2-135m", {2. / 68, 3. / 64, 10. / 60, 38. / 64, 24. / 64, 2. / 62, 0. / 64}},
+    {"qwen2.5-coder-0.5b", {29. / 68, 25. / 64, 20. / 60, 35. / 64, 39. / 64, 29. / 62, 25. / 64}},
+    {"qwen2.5-coder-1.5b", {43. / 68, 46. / 64, 37. / 60, 52. / 64, 55. / 64, 42. / 62, 50. / 64}},
 }};
 
-// Tokens of a typical answer, and the bytes of weights that two cores read in a second.
-constexpr PerDomain kAnswerTokens = {120, 100, 60, 10, 15, 10, 30};
-constexpr double kReadBytesPerSecond = 16e9;
+// The work of a typical answer there, in tokens written (ten tokens read count as one), and the
+// bytes of weights that two cores read in a second.
+constexpr PerDomain kAnswerTokens = {130, 180, 60, 12, 23, 11, 49};
+constexpr double kReadBytesPerSecond = 18e9;
 
 PerDomain PriorOf(absl::string_view lower_name, int64_t bytes) {
-  // Seven points for every doubling, 0.28 at 100 MB: a line through the known models' table.
+  // The means of the known models lie near a line: 0.18 at 100 MB, 16 points for every doubling.
   const double doublings = std::log2(std::max<double>(1e6, static_cast<double>(bytes)) / 1e8);
-  const double size_quality = 0.28 + 0.07 * doublings;
+  const double size_quality = 0.18 + 0.16 * doublings;
   //                   code, math, writing, general, textops, translate, assistant
-  PerDomain offset = {-0.15, -0.20, 0, 0, -0.05, -0.15, 0};
+  PerDomain offset = {-0.15, -0.10, 0, 0.15, 0.10, -0.05, -0.05};
   const bool code = absl::StrContains(lower_name, "code");
   const bool math = absl::StrContains(lower_name, "math");
-  if (code) offset = {0.10, -0.15, -0.10, -0.10, -0.05, -0.20, -0.10};
-  if (math) offset = {-0.10, 0.10, -0.10, -0.10, -0.05, -0.20, -0.10};
+  if (code) offset = {-0.05, -0.05, -0.12, 0.10, 0.13, -0.05, -0.05};
+  if (math) offset = {-0.10, 0.10, -0.12, 0.10, 0.10, -0.10, -0.10};
   for (double& value : offset) value = std::clamp(size_quality + value, 0.01, 0.9);
   return offset;
 }

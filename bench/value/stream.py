@@ -1,9 +1,9 @@
-"""A mixed stream of prompts, answered for real by routing and by one expert, in turn.
+"""A mixed stream of prompts, answered for real by routing and by single experts, in turn.
 
-    bench/value/stream.py [--budget 1250MB] [--tasks 10] [--single qwen2.5-coder-1.5b]
+    bench/value/stream.py [--budget 1250MB] [--tasks 10] [--single qwen2.5-coder-1.5b ...]
 
-Both have the same memory budget and answer the same shuffled tasks, greedily; who goes first
-alternates. Seconds include routing, loading and waiting. Prints quality, seconds per answer, first
+All have the same memory budget and answer the same shuffled tasks, greedily; who goes first
+rotates. Seconds include routing, loading and waiting. Prints quality, seconds per answer, first
 token p50/p95/p99, bytes loaded, and each process's peak memory, with paired 95 % intervals.
 """
 
@@ -84,10 +84,10 @@ class System:
         return [scale * float(answer[field]) for answer in self.answers]
 
 
-def report(routed: System, single: System) -> None:
+def report(routed: System, singles: list[System]) -> None:
     print("| | % right | s/answer | first token p50 / p95 / p99, ms | loaded | peak memory |")
     print("|---|---|---|---|---|---|")
-    for system in (single, routed):
+    for system in (*singles, routed):
         n = len(system.answers)
         first = system.of("first_token_ms")
         tokens = " / ".join(f"{percentile(first, share):.0f}" for share in (0.5, 0.95, 0.99))
@@ -97,10 +97,13 @@ def report(routed: System, single: System) -> None:
             f"| {system.end['bytes_loaded'] / 1e6:.0f} MB "
             f"| {system.end['peak_resident'] / 1e6:.0f} MB |"
         )
-    gap = difference(routed.of("score", 100), single.of("score", 100))
-    speed = ratio(routed.of("seconds"), single.of("seconds"))
-    print(f"\nquality, routed less single: {gap} points, 95 % interval")
-    print(f"times faster: {speed.value:.2f} [{speed.low:.2f}, {speed.high:.2f}]")
+    for single in singles:
+        gap = difference(routed.of("score", 100), single.of("score", 100))
+        speed = ratio(routed.of("seconds"), single.of("seconds"))
+        print(
+            f"\nrouted against {single.name}: {gap} points, "
+            f"{speed.value:.2f} [{speed.low:.2f}, {speed.high:.2f}] times faster (95 % intervals)"
+        )
     experts = [answer["expert"] for answer in routed.answers]
     print(
         "routed to: "
@@ -113,24 +116,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--budget", type=parse_bytes, default=parse_bytes("1250MB"))
     parser.add_argument("--tasks", type=int, default=10, help="of each domain")
-    parser.add_argument("--single", default="qwen2.5-coder-1.5b")
+    parser.add_argument("--single", nargs="+", default=["qwen2.5-coder-1.5b"])
     parser.add_argument("--log", type=Path, help="writes every answer here, JSON lines")
     arguments = parser.parse_args()
     tasks = load(n_per_domain=arguments.tasks)
     random.Random(5).shuffle(tasks)
     routed = System("routed by coterie", arguments.budget, None)
-    single = System(f"always {arguments.single}", arguments.budget, arguments.single)
+    singles = [System(f"always {name}", arguments.budget, name) for name in arguments.single]
+    systems = [routed, *singles]
     for turn, task in enumerate(tasks):
-        for system in (routed, single) if turn % 2 == 0 else (single, routed):
+        first = turn % len(systems)
+        for system in systems[first:] + systems[:first]:
             system.ask(task)
-    for system in (routed, single):
+    for system in systems:
         system.close()
     print(f"{len(tasks)} tasks, memory budget {arguments.budget / 1e6:.0f} MB\n")
-    report(routed, single)
+    report(routed, singles)
     if arguments.log:
         lines = [
             json.dumps({"system": system.name, **answer}, ensure_ascii=False)
-            for system in (routed, single)
+            for system in systems
             for answer in system.answers
         ]
         arguments.log.write_text("\n".join(lines) + "\n")
