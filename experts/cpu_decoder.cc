@@ -60,8 +60,11 @@ int64_t CpuDecoder::Place(const ArchSpec& spec, int64_t n_rows, int64_t n_logit_
   at.gate = areas.Take<float>(n_rows * spec.d_ff);
   at.up = areas.Take<float>(n_rows * spec.d_ff);
   at.projected = areas.Take<float>(n_rows * spec.d_model);
-  at.cos = areas.Take<float>(n_rows * spec.rope_dims / 2);
-  at.sin = areas.Take<float>(n_rows * spec.rope_dims / 2);
+  const int64_t n_angles = n_rows * spec.rope_dims / 2;
+  at.rotations = {areas.Take<float>(n_angles), areas.Take<float>(n_angles)};
+  if (!spec.windowed.empty()) {
+    at.window_rotations = {areas.Take<float>(n_angles), areas.Take<float>(n_angles)};
+  }
   at.logits = areas.Take<float>(n_logit_rows * spec.n_vocab);
   at.quantized = areas.Take<uint8_t>(QuantizedActivations::Bytes(n_rows, widest));
   const int64_t attention_floats =
@@ -86,9 +89,8 @@ DecoderScratch::DecoderScratch(const ArchSpec& spec, int64_t max_tokens, int64_t
       n_workers_(n_workers),
       buffer_(Bytes(spec, max_tokens, max_logit_rows, n_workers)) {}
 
-CpuDecoder::CpuDecoder(const ArchSpec& spec, const float* rope_factors,
-                       absl::Span<const SequenceSlice> slices, Activations activations,
-                       WorkerPool& pool, DecoderScratch& scratch)
+CpuDecoder::CpuDecoder(const ArchSpec& spec, absl::Span<const SequenceSlice> slices,
+                       Activations activations, WorkerPool& pool, DecoderScratch& scratch)
     : spec_(spec), kernels_(Kernels()), slices_(slices), activations_(activations), pool_(pool) {
   for (const SequenceSlice& slice : slices) {
     first_row_.push_back(n_rows_);
@@ -106,24 +108,25 @@ CpuDecoder::CpuDecoder(const ArchSpec& spec, const float* rope_factors,
   // Laid out for the rows at hand, so that a short pass touches few pages.
   Place(spec, n_rows_, n_logit_rows, scratch.n_workers_, scratch.buffer_.data(), at_);
   scratch.logits_ = {at_.logits, static_cast<size_t>(n_logit_rows * spec.n_vocab)};
-  ComputeRotations(rope_factors);
+  ComputeRotations(spec.rope_angles, at_.rotations);
+  if (!spec.windowed.empty()) ComputeRotations(spec.window_rope_angles, at_.window_rotations);
 }
 
-void CpuDecoder::ComputeRotations(const float* rope_factors) {
+void CpuDecoder::ComputeRotations(const RopeAngles& angles, const Rotations& rotations) {
   const int64_t n_pairs = spec_.rope_dims / 2;
   for (size_t s = 0; s < slices_.size(); ++s) {
     const int64_t first_position = slices_[s].kv->n_tokens();
     for (size_t t = 0; t < slices_[s].tokens.size(); ++t) {
       const double position =
-          static_cast<double>(first_position + static_cast<int64_t>(t)) * spec_.rope_position_scale;
+          static_cast<double>(first_position + static_cast<int64_t>(t)) * angles.position_scale;
       const int64_t row = first_row_[s] + static_cast<int64_t>(t);
       for (int64_t i = 0; i < n_pairs; ++i) {
         const double exponent =
             -2.0 * static_cast<double>(i) / static_cast<double>(spec_.rope_dims);
-        double angle = position * std::pow(static_cast<double>(spec_.rope_base), exponent);
-        if (rope_factors != nullptr) angle /= rope_factors[i];
-        at_.cos[row * n_pairs + i] = static_cast<float>(std::cos(angle));
-        at_.sin[row * n_pairs + i] = static_cast<float>(std::sin(angle));
+        double angle = position * std::pow(static_cast<double>(angles.base), exponent);
+        if (!angles.divisors.empty()) angle /= angles.divisors[static_cast<size_t>(i)];
+        rotations.cos[row * n_pairs + i] = static_cast<float>(std::cos(angle));
+        rotations.sin[row * n_pairs + i] = static_cast<float>(std::sin(angle));
       }
     }
   }
@@ -205,6 +208,10 @@ void CpuDecoder::Embed(const MatrixView& embedding) {
       const int64_t row = first_row_[s] + static_cast<int64_t>(t);
       kernels_.dequantize_row(embedding.type, embedding.row(slices_[s].tokens[t]), spec_.d_model,
                               at_.x + row * spec_.d_model);
+      if (spec_.embedding_scale == 1) continue;
+      for (int64_t i = 0; i < spec_.d_model; ++i) {
+        at_.x[row * spec_.d_model + i] *= spec_.embedding_scale;
+      }
     }
   }
 }
@@ -214,26 +221,34 @@ void CpuDecoder::NormQkvRopeAppend(int64_t layer, const LayerWeights& w) {
   Multiply(at_.normed, n_rows_, spec_.d_model, {{&w.q, at_.q}, {&w.k, at_.k}, {&w.v, at_.v}});
   for (size_t s = 0; s < slices_.size(); ++s) {
     ForRows(static_cast<int64_t>(slices_[s].tokens.size()), [&](int64_t token) {
-      RotateAndAppend(layer, slices_[s], token, first_row_[s] + token);
+      PrepareAndAppend(layer, w, slices_[s], token, first_row_[s] + token);
     });
   }
 }
 
-void CpuDecoder::RotateAndAppend(int64_t layer, const SequenceSlice& slice, int64_t token,
-                                 int64_t row) {
-  const int64_t head_dim = spec_.head_dim;
-  const int64_t n_pairs = spec_.rope_dims / 2;
+void CpuDecoder::PrepareHead(float* head, const float* norm, const float* cos,
+                             const float* sin) const {
+  if (norm != nullptr) {
+    kernels_.rms_norm(head, norm, spec_.head_dim, spec_.norm_epsilon, head);
+  }
   const auto rotate =
       spec_.rope == RopeKind::kAdjacent ? kernels_.rope_adjacent : kernels_.rope_halves;
-  const float* cos = at_.cos + row * n_pairs;
-  const float* sin = at_.sin + row * n_pairs;
+  rotate(head, spec_.rope_dims / 2, cos, sin);
+}
+
+void CpuDecoder::PrepareAndAppend(int64_t layer, const LayerWeights& w, const SequenceSlice& slice,
+                                  int64_t token, int64_t row) {
+  const int64_t head_dim = spec_.head_dim;
+  const Rotations& rotations = spec_.IsWindowed(layer) ? at_.window_rotations : at_.rotations;
+  const float* cos = rotations.cos + row * (spec_.rope_dims / 2);
+  const float* sin = rotations.sin + row * (spec_.rope_dims / 2);
   for (int64_t h = 0; h < spec_.n_heads; ++h) {
-    rotate(at_.q + row * spec_.d_q() + h * head_dim, n_pairs, cos, sin);
+    PrepareHead(at_.q + row * spec_.d_q() + h * head_dim, w.q_norm, cos, sin);
   }
   const int64_t position = slice.kv->n_tokens() + token;
   for (int64_t h = 0; h < spec_.n_kv_heads; ++h) {
     float* k = at_.k + row * spec_.d_kv() + h * head_dim;
-    rotate(k, n_pairs, cos, sin);
+    PrepareHead(k, w.k_norm, cos, sin);
     kernels_.f32_to_f16(k, head_dim, slice.kv->keys(layer, h) + position * head_dim);
     kernels_.f32_to_f16(at_.v + row * spec_.d_kv() + h * head_dim, head_dim,
                         slice.kv->values(layer, h) + position * head_dim);
@@ -262,7 +277,8 @@ void CpuDecoder::Attend(int64_t layer) {
       args.q_stride = spec_.d_q();
       args.k = slice.kv->keys(layer, kv_head);
       args.v = slice.kv->values(layer, kv_head);
-      args.scale = 1.0f / std::sqrt(static_cast<float>(spec_.head_dim));
+      args.scale = spec_.query_scale;
+      args.window = spec_.IsWindowed(layer) ? spec_.window : 0;
       args.out = at_.attended + row * spec_.d_q() + kv_head * group * spec_.head_dim;
       args.out_stride = spec_.d_q();
       args.scratch = reinterpret_cast<float*>(at_.workers + worker * at_.worker_bytes);
@@ -271,21 +287,37 @@ void CpuDecoder::Attend(int64_t layer) {
   }
 }
 
-void CpuDecoder::ProjectResidual(const LinearWeights& o) {
-  Multiply(at_.attended, n_rows_, spec_.d_q(), {{&o, at_.projected, at_.x}});
+void CpuDecoder::AddToStream(const LinearWeights& linear, const float* norm, const float* input,
+                             int64_t n_cols) {
+  if (norm == nullptr) {
+    Multiply(input, n_rows_, n_cols, {{&linear, at_.projected, at_.x}});
+    return;
+  }
+  Multiply(input, n_rows_, n_cols, {{&linear, at_.projected}});
+  const int64_t d = spec_.d_model;
+  ForRows(n_rows_, [&](int64_t row) {
+    float* y = at_.projected + row * d;
+    kernels_.rms_norm(y, norm, d, spec_.norm_epsilon, y);
+    kernels_.add(y, d, at_.x + row * d);
+  });
+}
+
+void CpuDecoder::ProjectResidual(const LayerWeights& w) {
+  AddToStream(w.o, w.post_attention_norm, at_.attended, spec_.d_q());
 }
 
 void CpuDecoder::NormGateUpActivate(const LayerWeights& w) {
   NormRows(w.ffn_norm, at_.x, n_rows_, at_.normed);
   Multiply(at_.normed, n_rows_, spec_.d_model, {{&w.gate, at_.gate}, {&w.up, at_.up}});
+  const auto activate = spec_.gating == Gating::kSilu ? kernels_.silu_mul : kernels_.gelu_tanh_mul;
   ForRows(n_rows_, [&](int64_t row) {
     float* gate = at_.gate + row * spec_.d_ff;
-    kernels_.silu_mul(gate, at_.up + row * spec_.d_ff, spec_.d_ff, gate);
+    activate(gate, at_.up + row * spec_.d_ff, spec_.d_ff, gate);
   });
 }
 
-void CpuDecoder::DownResidual(const LinearWeights& down) {
-  Multiply(at_.gate, n_rows_, spec_.d_ff, {{&down, at_.projected, at_.x}});
+void CpuDecoder::DownResidual(const LayerWeights& w) {
+  AddToStream(w.down, w.post_ffn_norm, at_.gate, spec_.d_ff);
 }
 
 void CpuDecoder::NormHead(const float* norm, const LinearWeights& head) {

@@ -61,21 +61,25 @@ class DecoderScratch {
 // RunDecoder in order. The caller has checked token ids, KV room and scratch size.
 class CpuDecoder {
  public:
-  CpuDecoder(const ArchSpec& spec, const float* rope_factors,
-             absl::Span<const SequenceSlice> slices, Activations activations, WorkerPool& pool,
-             DecoderScratch& scratch);
+  CpuDecoder(const ArchSpec& spec, absl::Span<const SequenceSlice> slices, Activations activations,
+             WorkerPool& pool, DecoderScratch& scratch);
 
   void Embed(const MatrixView& embedding);
   void NormQkvRopeAppend(int64_t layer, const LayerWeights& w);
   void Attend(int64_t layer);
-  void ProjectResidual(const LinearWeights& o);
+  void ProjectResidual(const LayerWeights& w);
   void NormGateUpActivate(const LayerWeights& w);
-  void DownResidual(const LinearWeights& down);
+  void DownResidual(const LayerWeights& w);
   void NormHead(const float* norm, const LinearWeights& head);
 
  private:
   friend class DecoderScratch;
 
+  // Cosines and sines of the angles by which rows turn, [n_rows, rope_dims / 2].
+  struct Rotations {
+    float* cos = nullptr;
+    float* sin = nullptr;
+  };
   // Pointers into the scratch, all row-major with one row per token.
   struct Layout {
     float* x = nullptr;          // [n_rows, d_model], the residual stream
@@ -87,8 +91,8 @@ class CpuDecoder {
     float* gate = nullptr;       // [n_rows, d_ff]
     float* up = nullptr;         // [n_rows, d_ff]
     float* projected = nullptr;  // [n_rows, d_model]
-    float* cos = nullptr;        // [n_rows, rope_dims / 2]
-    float* sin = nullptr;        // [n_rows, rope_dims / 2]
+    Rotations rotations;         // of layers that see everything
+    Rotations window_rotations;  // of windowed ones; null if there are none
     float* logits = nullptr;     // [n_logit_rows, n_vocab]
     uint8_t* quantized = nullptr;
     uint8_t* workers = nullptr;  // n_workers areas of worker_bytes
@@ -109,10 +113,16 @@ class CpuDecoder {
                 absl::Span<const Product> products);
   void MultiplyRows(const Product& product, const float* input, int64_t n_rows,
                     const QuantizedActivations& quantized, int64_t begin, int64_t end, int worker);
+  // Adds W input to the residual stream, normed first where there is a norm.
+  void AddToStream(const LinearWeights& linear, const float* norm, const float* input,
+                   int64_t n_cols);
   void NormRows(const float* norm, const float* x, int64_t n_rows, float* y);
   void ForRows(int64_t n_rows, absl::FunctionRef<void(int64_t row)> body);
-  void ComputeRotations(const float* rope_factors);
-  void RotateAndAppend(int64_t layer, const SequenceSlice& slice, int64_t token, int64_t row);
+  void ComputeRotations(const RopeAngles& angles, const Rotations& rotations);
+  // Norms a head of q or k where there is a norm, and rotates it.
+  void PrepareHead(float* head, const float* norm, const float* cos, const float* sin) const;
+  void PrepareAndAppend(int64_t layer, const LayerWeights& w, const SequenceSlice& slice,
+                        int64_t token, int64_t row);
 
   const ArchSpec& spec_;
   const KernelTable& kernels_;

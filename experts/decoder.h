@@ -12,15 +12,18 @@
 
 namespace coterie {
 
-// Runs a pre-norm decoder with gated feed-forward layers (llama, qwen2) over the rows that the back
-// end holds. A back end implements, on its hidden state x [n_rows, d_model]:
-//   Embed(embedding)                      x = rows of the embedding
-//   NormQkvRopeAppend(layer, weights)     q, k, v = W norm(x) + b; rotate q, k; append k, v to KV
-//   Attend(layer)                         a = softmax(q k^T / sqrt(head_dim)) v
-//   ProjectResidual(o)                    x += W a
-//   NormGateUpActivate(weights)           g = silu(W_gate norm(x)) * W_up norm(x)
-//   DownResidual(down)                    x += W g
-//   NormHead(norm, head)                  logits of the wanted rows
+// Runs a pre-norm decoder with gated feed-forward layers over the rows that the back end holds.
+// What differs between architectures (llama, qwen2, gemma3) is data in ArchSpec and norms that are
+// there or not. A back end implements, on its hidden state x [n_rows, d_model]:
+//   Embed(embedding)                  x = embedding_scale * rows of the embedding
+//   NormQkvRopeAppend(layer, w)       q, k, v = W norm(x) + b; norm the heads of q and k where they
+//                                     have norms; rotate q, k by the layer's angles; append k, v
+//   Attend(layer)                     a = softmax(query_scale * q k^T) v over the keys that the
+//                                     layer sees
+//   ProjectResidual(w)                x += post_attention_norm(W_o a); no norm: x += W_o a
+//   NormGateUpActivate(w)             g = gating(W_gate norm(x)) * W_up norm(x)
+//   DownResidual(w)                   x += post_ffn_norm(W_down g); no norm: x += W_down g
+//   NormHead(norm, head)              logits of the wanted rows
 // Returns false if `cancel` ended it between two layers: the sequences are as before, for their
 // tokens are counted last.
 template <typename Backend>
@@ -29,12 +32,12 @@ bool RunDecoder(const ArchSpec& spec, const DecoderWeights& weights, Backend& ba
   backend.Embed(weights.embedding);
   for (int64_t layer = 0; layer < spec.n_layers; ++layer) {
     if (cancel.stop_requested()) return false;
-    const LayerWeights& w = weights.layers[layer];
+    const LayerWeights& w = weights.layers[static_cast<size_t>(layer)];
     backend.NormQkvRopeAppend(layer, w);
     backend.Attend(layer);
-    backend.ProjectResidual(w.o);
+    backend.ProjectResidual(w);
     backend.NormGateUpActivate(w);
-    backend.DownResidual(w.down);
+    backend.DownResidual(w);
   }
   backend.NormHead(weights.output_norm, weights.head);
   return true;

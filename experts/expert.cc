@@ -9,20 +9,19 @@ namespace coterie {
 
 absl::StatusOr<std::shared_ptr<const Expert>> Expert::Open(absl::string_view path) {
   auto expert = std::shared_ptr<Expert>(new Expert());
-  COTERIE_ASSIGN_OR_RETURN(expert->file_, GgufFile::Open(path));
-  const GgufFile& file = *expert->file_;
-  COTERIE_ASSIGN_OR_RETURN(expert->spec_, ArchSpec::FromGguf(file));
-  COTERIE_ASSIGN_OR_RETURN(expert->weights_, DecoderWeights::FromGguf(file, expert->spec_));
-  COTERIE_ASSIGN_OR_RETURN(expert->tokenizer_, Tokenizer::FromGguf(file));
+  COTERIE_ASSIGN_OR_RETURN(expert->files_, ModelFiles::Open(path));
+  const ModelFiles& files = *expert->files_;
+  COTERIE_ASSIGN_OR_RETURN(expert->spec_, files.ReadSpec());
+  COTERIE_ASSIGN_OR_RETURN(expert->weights_, DecoderWeights::From(files, expert->spec_));
+  COTERIE_ASSIGN_OR_RETURN(expert->tokenizer_, files.ReadTokenizer());
   if (expert->tokenizer_->n_vocab() > expert->spec_.n_vocab) {
     return absl::DataLossError(absl::StrCat(
         "the tokenizer has more tokens than token_embd.weight has rows: tokens=",
         expert->tokenizer_->n_vocab(), ", rows=", expert->spec_.n_vocab, ", file=", path));
   }
-  if (file.Has("tokenizer.chat_template")) {
-    COTERIE_ASSIGN_OR_RETURN(const absl::string_view source,
-                             file.GetString("tokenizer.chat_template"));
-    COTERIE_ASSIGN_OR_RETURN(expert->chat_template_, ChatTemplate::Parse(source, path));
+  COTERIE_ASSIGN_OR_RETURN(const std::string chat_template, files.ReadChatTemplate());
+  if (!chat_template.empty()) {
+    COTERIE_ASSIGN_OR_RETURN(expert->chat_template_, ChatTemplate::Parse(chat_template, path));
   }
   return expert;
 }
@@ -55,7 +54,7 @@ absl::Status Expert::Forward(absl::Span<const SequenceSlice> slices, Activations
         "the batch does not fit its scratch: rows=", n_rows, " of ", scratch.max_tokens(),
         ", logit rows=", n_logit_rows, " of ", scratch.max_logit_rows()));
   }
-  CpuDecoder decoder(spec_, weights_.rope_factors, slices, activations, pool, scratch);
+  CpuDecoder decoder(spec_, slices, activations, pool, scratch);
   if (!RunDecoder(spec_, weights_, decoder, cancel)) {
     return absl::CancelledError("cancelled inside a forward pass");
   }

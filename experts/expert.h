@@ -10,33 +10,33 @@
 #include "absl/types/span.h"
 
 #include "core/formats/chat_template.h"
-#include "core/formats/gguf_file.h"
 #include "core/formats/tokenizer.h"
 #include "core/threads/worker_pool.h"
 #include "experts/arch_spec.h"
 #include "experts/base_source.h"
 #include "experts/cpu_decoder.h"
 #include "experts/decoder_weights.h"
+#include "experts/model_files.h"
 
 namespace coterie {
 
-// A loaded model file: weights read in place from the mapping, tokenizer and chat template.
+// A loaded model: weights read in place from the mapping, tokenizer and chat template.
 // Immutable, thread-safe: any number of sessions may run forward passes at once.
 class Expert : public BaseModel {
  public:
-  // Maps and validates a GGUF file. Errors name the file and what it lacks: kNotFound, kDataLoss
-  // for a damaged one, kUnimplemented for an architecture, tensor type, tokenizer or template
-  // construct that is not supported.
+  // Maps and validates a GGUF file, the first part of a split one, or a Hugging Face folder. Errors
+  // name the file and what it lacks: kNotFound, kDataLoss for a damaged one, kUnimplemented for an
+  // architecture, tensor type, tokenizer or template construct that is not supported.
   static absl::StatusOr<std::shared_ptr<const Expert>> Open(absl::string_view path);
 
   const ArchSpec& spec() const { return spec_; }
-  const GgufFile& file() const { return *file_; }
+  const ModelFiles& files() const { return *files_; }
   const Tokenizer& tokenizer() const { return *tokenizer_; }
   // Null for a base model, which continues text and knows no conversation.
   const ChatTemplate* chat_template() const { return chat_template_.get(); }
 
   // Bytes to charge while the expert is loaded.
-  int64_t weight_bytes() const { return file_->tensor_bytes(); }
+  int64_t weight_bytes() const { return files_->tensor_bytes() + weights_.converted_bytes; }
   int64_t tokenizer_bytes() const { return tokenizer_->memory_bytes(); }
 
   // Appends the slices' tokens to their KV caches and computes the wanted logits, which then stand
@@ -50,7 +50,7 @@ class Expert : public BaseModel {
  private:
   Expert() = default;
 
-  std::unique_ptr<const GgufFile> file_;
+  std::unique_ptr<const ModelFiles> files_;
   ArchSpec spec_;
   DecoderWeights weights_;
   std::unique_ptr<const Tokenizer> tokenizer_;

@@ -33,7 +33,7 @@ Assistant::Assistant(Configuration configuration)
     : configuration_(std::move(configuration)),
       pool_(configuration_.threads),
       budget_(configuration_.memory_budget_bytes),
-      source_(std::make_unique<GgufBaseSource>()),
+      source_(std::make_unique<FileBaseSource>()),
       cache_(std::make_unique<ExpertCache>(budget_, *source_)) {
   cache_->SetEventSink([this](const CacheEvent& event) { OnCacheEvent(event); });
 }

@@ -22,7 +22,7 @@
 #include "experts/expert_cache.h"
 #include "experts/expert_catalog.h"
 #include "experts/generation.h"
-#include "experts/gguf_base_source.h"
+#include "experts/file_base_source.h"
 #include "router/dispatch.h"
 #include "router/router.h"
 #include "runtime/configuration.h"
@@ -144,7 +144,7 @@ class Assistant {
   std::map<std::string, std::unique_ptr<const ChatTemplate>> templates_;  // Overrides, by expert.
   std::unique_ptr<const Router> router_;
   Reservation router_bytes_;
-  std::unique_ptr<GgufBaseSource> source_;
+  std::unique_ptr<FileBaseSource> source_;
   std::unique_ptr<ExpertCache> cache_;
   std::atomic<uint64_t> next_reply_{1};
 

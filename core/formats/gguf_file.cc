@@ -364,23 +364,9 @@ MatrixView TensorRef::matrix() const {
   return MatrixView{type, n_rows, shape.back(), bytes.data()};
 }
 
-absl::StatusOr<std::unique_ptr<const GgufFile>> GgufFile::Open(absl::string_view path) {
-  COTERIE_ASSIGN_OR_RETURN(MappedFile mapping, MappedFile::Open(path));
-  auto file = std::unique_ptr<GgufFile>(new GgufFile());
-  file->mapping_ = std::make_unique<MappedFile>(std::move(mapping));
-  file->path_ = std::string(path);
-  file->bytes_ = file->mapping_->bytes();
-  COTERIE_RETURN_IF_ERROR(GgufParser(file->bytes_, *file).Parse());
-  return file;
-}
-
-absl::StatusOr<std::unique_ptr<const GgufFile>> GgufFile::Parse(absl::Span<const uint8_t> bytes,
-                                                                absl::string_view name) {
-  auto file = std::unique_ptr<GgufFile>(new GgufFile());
-  file->path_ = std::string(name);
-  file->bytes_ = bytes;
-  COTERIE_RETURN_IF_ERROR(GgufParser(bytes, *file).Parse());
-  return file;
+absl::Status GgufFile::Read(absl::Span<const uint8_t> bytes) {
+  bytes_ = bytes;
+  return GgufParser(bytes, *this).Parse();
 }
 
 bool GgufFile::Has(absl::string_view key) const { return values_.contains(key); }

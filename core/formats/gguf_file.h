@@ -29,21 +29,26 @@ struct TensorRef {
   MatrixView matrix() const;
 };
 
-// A model file, mapped and validated. Const after construction, thread-safe. Views returned live as
-// long as the object.
+// A model file, mapped and validated; a file that llama.cpp's gguf-split cut into parts is opened
+// by its first part, NAME-00001-of-00004.gguf, which holds all keys, and reads as one. Const after
+// construction, thread-safe. Views returned live as long as the object.
 //
 // Open checks every length, count, offset, type and shape against the bytes that are there, before
 // anything is allocated from them: no input makes it read outside the file, crash, or allocate more
 // than a small multiple of the file's size. It does not touch tensor data.
 class GgufFile {
  public:
+  // Of a split file the other parts must lie beside the first under the same NAME: kNotFound naming
+  // the part that is missing, kDataLoss for one that belongs to another file or another place in
+  // the order, kInvalidArgument for a part that is not the first.
   static absl::StatusOr<std::unique_ptr<const GgufFile>> Open(absl::string_view path);
-  // Parses bytes that outlive the result; `name` stands in error messages.
+  // Parses bytes that outlive the result; `name` stands in error messages. A part of a split file
+  // stands for itself.
   static absl::StatusOr<std::unique_ptr<const GgufFile>> Parse(absl::Span<const uint8_t> bytes,
                                                                absl::string_view name);
 
   const std::string& path() const { return path_; }
-  int64_t size() const { return static_cast<int64_t>(bytes_.size()); }
+  int64_t size() const;  // Of all parts.
 
   bool Has(absl::string_view key) const;
   std::vector<absl::string_view> Keys() const;  // Sorted.
@@ -76,8 +81,8 @@ class GgufFile {
 
   // Bytes of all tensors.
   int64_t tensor_bytes() const { return tensor_bytes_; }
-  // The mapping behind the file, or null if it was parsed from bytes.
-  const MappedFile* mapping() const { return mapping_.get(); }
+  // The mappings behind the file, one a part; none if it was parsed from bytes.
+  std::vector<const MappedFile*> mappings() const;
 
  private:
   friend class GgufParser;
@@ -90,6 +95,10 @@ class GgufFile {
   };
 
   GgufFile() = default;
+  static absl::StatusOr<std::unique_ptr<GgufFile>> OpenOne(absl::string_view path);
+  absl::Status Read(absl::Span<const uint8_t> bytes);  // gguf_file.cc
+  absl::Status AddParts();
+  absl::Status AddPart(std::unique_ptr<const GgufFile> part, int64_t index, int64_t n_parts);
   absl::StatusOr<const Value*> FindValue(absl::string_view key) const;
   absl::Status WrongType(absl::string_view key, absl::string_view wanted) const;
 
@@ -100,6 +109,11 @@ class GgufFile {
   std::map<absl::string_view, size_t> tensor_index_;
   std::vector<TensorRef> tensors_;
   int64_t tensor_bytes_ = 0;
+  std::vector<std::unique_ptr<const GgufFile>> parts_;  // Those after the first.
 };
+
+// The paths of all parts, the first included, of a split file whose first part is at `path`, by its
+// name alone; just `path` if that does not end in "-00001-of-NNNNN.gguf".
+std::vector<std::string> GgufPartPaths(absl::string_view path);
 
 }  // namespace coterie

@@ -16,9 +16,9 @@ struct RecordingBackend {
     if (layer == stop_in_layer) stop.request_stop();
   }
   void Attend(int64_t) { ran += "a"; }
-  void ProjectResidual(const LinearWeights&) { ran += "o"; }
+  void ProjectResidual(const LayerWeights&) { ran += "o"; }
   void NormGateUpActivate(const LayerWeights&) { ran += "g"; }
-  void DownResidual(const LinearWeights&) { ran += "d"; }
+  void DownResidual(const LayerWeights&) { ran += "d"; }
   void NormHead(const float*, const LinearWeights&) { ran += "h"; }
 
   std::string ran;

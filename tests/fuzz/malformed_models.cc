@@ -126,7 +126,7 @@ void AddWeights(Mutations m) {
   m.Tensor("EmbeddingShort", "token_embd.weight", kQ8, {n_vocab - 1, 32});
   m.Tensor("EmbeddingWide", "token_embd.weight", kQ8, {n_vocab, 64});
   m.Tensor("HeadShape", "output.weight", kQ8, {n_vocab - 1, 32});
-  m.Tensor("NormHalf", "output_norm.weight", TensorType::kF16, {32}, kUnsupported);
+  m.Tensor("NormBlocks", "output_norm.weight", kQ8, {32}, kUnsupported);
   m.Tensor("NormLong", "output_norm.weight", kF32, {33});
   m.Tensor("BiasShape", "blk.0.attn_q.bias", kF32, {31});
   m.Tensor("BiasType", "blk.0.attn_q.bias", kQ8, {32}, kUnsupported);

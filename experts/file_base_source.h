@@ -13,21 +13,23 @@
 
 namespace coterie {
 
-// What can be said of a model file without loading it.
+// What can be said of a model without loading it.
 struct BaseProfile {
   ArchSpec spec;
+  bool has_chat_template = false;
   int64_t weight_bytes = 0;
   int64_t tokenizer_bytes = 0;  // An upper estimate from the size of the vocabulary.
-  uint64_t version = 0;         // Of the file that was read: its size and time of change.
+  uint64_t version = 0;         // Of the weight files: their sizes and times of change.
 };
 
-// Loads bases from GGUF files. Thread-safe.
-class GgufBaseSource : public BaseSource {
+// Loads bases from what ModelFiles opens. Thread-safe.
+class FileBaseSource : public BaseSource {
  public:
-  // A base id stands for a file from now on.
+  // A base id stands for a file or folder from now on.
   void Register(const BaseId& id, std::string path);
 
-  // Reads the file's description, once per id and version of the file that Measure sees.
+  // Reads the model's description and finds its tensors, once per id and version of
+  // the files that Measure sees.
   absl::StatusOr<BaseProfile> Profile(const BaseId& id);
 
   absl::StatusOr<BaseFootprint> Measure(const BaseId& id) override;
