@@ -91,7 +91,7 @@ struct KernelTable {
                      int64_t n_tokens, int64_t x_stride, float* y, int64_t y_stride,
                      uint8_t* scratch);
 
-  // y = x / sqrt(mean(x^2) + epsilon) * weight, one row of n. In place allowed.
+  // y = x / sqrt(mean(x^2) + epsilon) * weight, one row of n.
   void (*rms_norm)(const float* x, const float* weight, int64_t n, float epsilon, float* y);
 
   // y = (x - mean) / sqrt(var + epsilon) * weight + bias, one row of n.

@@ -127,7 +127,9 @@ INSTANTIATE_TEST_SUITE_P(Models, GoldenTest,
                          ::testing::Values(Case{"smollm2-135m", Activations::kF32, 0.01},
                                            Case{"smollm2-135m", Activations::kInt8, 0.03},
                                            Case{"qwen2.5-coder-0.5b", Activations::kF32, 0.01},
-                                           Case{"qwen2.5-coder-0.5b", Activations::kInt8, 0.03}),
+                                           Case{"qwen2.5-coder-0.5b", Activations::kInt8, 0.03},
+                                           Case{"gemma-3-270m", Activations::kF32, 0.01},
+                                           Case{"gemma-3-270m", Activations::kInt8, 0.03}),
                          [](const auto& info) {
                            std::string name = info.param.model;
                            std::replace_if(

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <iterator>
 
 #include "gtest/gtest.h"
 
@@ -46,6 +47,12 @@ class Problem {
     args.scratch = scratch.data();
     kernels.attend(args);
     return out;
+  }
+
+  // Makes the first n keys and values NaN.
+  void PoisonKeys(int64_t n) {
+    std::fill_n(k_.begin(), n * shape_.head_dim, uint16_t{0x7e00});
+    std::fill_n(v_.begin(), n * shape_.head_dim, uint16_t{0x7e00});
   }
 
   std::vector<double> Reference() const {
@@ -110,8 +117,20 @@ const Shape kShapes[] = {
     {12, 2, 64, 300, 288, true, 5},   //
 };
 
+// Those, and runs of every length with and without a window: as gemma's (a head of 256, four of
+// them to one of keys) and as llama's.
+std::vector<Shape> AllShapes() {
+  std::vector<Shape> shapes(std::begin(kShapes), std::end(kShapes));
+  for (const int64_t n_tokens : {1, 2, 3, 7, 8, 33, 128}) {
+    shapes.push_back({n_tokens, 3, 64, 150 + n_tokens, 150});
+    shapes.push_back({n_tokens, 4, 256, 150 + n_tokens, 150, true, 64});
+    shapes.push_back({n_tokens, 3, 64, 150 + n_tokens, 150, true, 1});
+  }
+  return shapes;
+}
+
 TEST(AttendTest, MatchesFloat64) {
-  for (const Shape& shape : kShapes) {
+  for (const Shape& shape : AllShapes()) {
     const Problem problem(shape);
     const std::vector<double> expected = problem.Reference();
     OnEveryTable([&](const KernelTable& kernels) {
@@ -125,7 +144,7 @@ TEST(AttendTest, MatchesFloat64) {
 }
 
 TEST(AttendTest, ATokenAloneGivesTheBitsItGivesInABatch) {
-  for (const Shape& shape : kShapes) {
+  for (const Shape& shape : AllShapes()) {
     const Problem problem(shape);
     OnEveryTable([&](const KernelTable& kernels) {
       const std::vector<float> batch = problem.Attend(kernels, 0, shape.n_tokens);
@@ -137,6 +156,18 @@ TEST(AttendTest, ATokenAloneGivesTheBitsItGivesInABatch) {
       }
     });
   }
+}
+
+// What no token of a call can see costs nothing: keys and values before it may be anything.
+TEST(AttendTest, BlocksBeforeTheWindowAreNotRead) {
+  const Shape shape = {8, 4, 256, 600, 592, true, 100};
+  Problem problem(shape);
+  OnEveryTable([&](const KernelTable& kernels) {
+    const std::vector<float> expected = problem.Attend(kernels, 0, shape.n_tokens);
+    Problem poisoned(shape);
+    poisoned.PoisonKeys(592 - 100 - 64);
+    EXPECT_EQ(poisoned.Attend(kernels, 0, shape.n_tokens), expected);
+  });
 }
 
 TEST(AttendTest, NoKeysGiveZeros) {

@@ -11,7 +11,7 @@ namespace {
 using testing::OnEveryTable;
 using testing::RandomFloats;
 
-constexpr int64_t kLengths[] = {1, 7, 8, 15, 16, 17, 64, 100, 576};
+constexpr int64_t kLengths[] = {1, 7, 8, 15, 16, 17, 64, 100, 256, 576, 640};
 
 void ExpectAllNear(const std::vector<float>& y, const std::vector<double>& expected,
                    double relative, double absolute) {
@@ -42,6 +42,9 @@ TEST(RmsNormTest, MatchesFloat64) {
       std::vector<float> y(x.size());
       kernels.rms_norm(x.data(), weight.data(), n, 1e-5f, y.data());
       ExpectAllNear(y, expected, 2e-6, 0.0);
+      std::vector<float> in_place = x;
+      kernels.rms_norm(in_place.data(), weight.data(), n, 1e-5f, in_place.data());
+      EXPECT_EQ(in_place, y);
     });
   }
 }
@@ -127,6 +130,8 @@ TEST(ActivationTest, NanStaysNan) {
   OnEveryTable([&](const KernelTable& kernels) {
     std::vector<float> y(17);
     kernels.silu_mul(x.data(), ones.data(), 17, y.data());
+    for (const float v : y) EXPECT_TRUE(std::isnan(v));
+    kernels.gelu_tanh_mul(x.data(), ones.data(), 17, y.data());
     for (const float v : y) EXPECT_TRUE(std::isnan(v));
     kernels.gelu_erf(x.data(), 17, y.data());
     for (const float v : y) EXPECT_TRUE(std::isnan(v));
