@@ -2,10 +2,14 @@
 #   make demo          builds, fetches two small models and answers eight prompts
 #   make test          builds and runs every test
 #   make bench         measures; PEER=PYTHON sets llama.cpp beside it
+#   make fuzz          runs every fuzzer for a minute (SECONDS=...)
+#   make sanitize      the tests under AddressSanitizer and UndefinedBehaviorSanitizer
+#   make sanitize-threads   those with threads under ThreadSanitizer
 #   make build         the release build of libraries, tests and tools
 #   make stub          writes python/coterie/_coterie.pyi anew from the compiled module
 #   make install       the Python package and the coterie command into .venv
-.PHONY: demo test bench build install setup models format stub check clean
+.PHONY: demo test bench fuzz sanitize sanitize-threads build install setup models format stub check \
+  clean
 
 MODELS ?= small
 SMALL_MODELS := smollm2-135m qwen2.5-coder-0.5b gemma-3-270m
@@ -49,6 +53,22 @@ bench: build models
 stub: install
 	@.venv/bin/pybind11-stubgen coterie._coterie -o build/stub >/dev/null
 	@cp build/stub/coterie/_coterie.pyi python/coterie/_coterie.pyi
+
+# SECONDS counts up by itself in bash, so the script takes another name.
+fuzz:
+	@SECONDS_EACH=$(or $(SECONDS),60) JOBS=$(JOBS) .ci/fuzz $(TARGETS)
+
+sanitize: setup
+	@cmake --preset asan >/dev/null && cmake --build --preset asan -j $(JOBS)
+	@ctest --test-dir build/asan --output-on-failure -j $(JOBS) -LE model
+
+# TSan slows threads tenfold: only what has them.
+THREADED := core_memory_tests core_threads_tests experts_tests router_tests runtime_tests
+sanitize-threads: setup
+	@cmake --preset tsan >/dev/null && cmake --build --preset tsan -j $(JOBS) --target $(THREADED)
+	@for tests in $(THREADED); do \
+	  TSAN_OPTIONS=halt_on_error=1 $$(find build/tsan/tests -name $$tests -type f) --gtest_brief=1 \
+	    || exit 1; done
 
 check: setup
 	@.ci/checks

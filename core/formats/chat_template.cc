@@ -22,10 +22,12 @@ using jinja::Origin;
 using jinja::Value;
 
 constexpr size_t kMaxSourceBytes = 256 << 10;
-// Work units (jinja/work.h) for any conversation, and more per byte of it: real templates spend
-// under 10,000 units and 4 per byte.
+// Work (jinja/work.h) and output for any conversation, and more per byte of it. Real templates
+// spend under 10,000 units and 4 per byte, and write little more than the conversation.
 constexpr int64_t kBaseWork = 1 << 20;
-constexpr int64_t kWorkPerByte = 32;
+constexpr int64_t kWorkPerByte = 16;
+constexpr size_t kBaseOutputBytes = 4 << 20;
+constexpr size_t kOutputPerByte = 8;
 
 constexpr Origin kUntrusted = {.trusted = false, .role = Role::kNone};
 
@@ -99,13 +101,14 @@ std::tm LocalTime(const std::optional<absl::CivilSecond>& given) {
   return absl::ToTM(absl::FromCivil(second, absl::UTCTimeZone()), absl::UTCTimeZone());
 }
 
-int64_t WorkFor(absl::Span<const Message> messages, const RenderOptions& options) {
+jinja::Limits LimitsFor(absl::Span<const Message> messages, const RenderOptions& options) {
   size_t n_bytes = options.tools_json.size() + options.variables_json.size();
   for (const Message& message : messages) {
     // A message costs work of its own, however short it is.
     n_bytes += message.content.size() + message.fields_json.size() + 1024;
   }
-  return kBaseWork + kWorkPerByte * static_cast<int64_t>(n_bytes);
+  return {kBaseWork + kWorkPerByte * static_cast<int64_t>(n_bytes),
+          kBaseOutputBytes + kOutputPerByte * n_bytes};
 }
 
 std::vector<TextPiece> ToPieces(const jinja::Text& text) {
@@ -153,7 +156,7 @@ absl::StatusOr<std::vector<TextPiece>> ChatTemplate::Render(absl::Span<const Mes
   const absl::StatusOr<std::map<std::string, Value>> globals = MakeGlobals(messages, options);
   if (!globals.ok()) return Annotate(globals.status(), place);
   jinja::Interpreter interpreter(block_, *globals, LocalTime(options.now),
-                                 WorkFor(messages, options));
+                                 LimitsFor(messages, options));
   const absl::StatusOr<jinja::Text> text = interpreter.Run();
   if (!text.ok()) return Annotate(text.status(), place);
   return ToPieces(*text);

@@ -64,6 +64,17 @@ absl::Status WriteAll(int fd, absl::string_view bytes, const std::string& path) 
   return absl::OkStatus();
 }
 
+// Makes a rename survive a power cut. What cannot be synced (some network folders) is none the
+// worse.
+void SyncFolderOf(const std::string& path) {
+  const size_t slash = path.rfind('/');
+  const std::string folder = slash == std::string::npos ? "." : path.substr(0, slash + 1);
+  const int fd = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return;
+  ::fsync(fd);
+  ::close(fd);
+}
+
 }  // namespace
 
 void GgufWriter::Refuse(absl::string_view what, absl::string_view name) {
@@ -182,8 +193,12 @@ absl::Status GgufWriter::Write(absl::string_view path) const {
   if (status.ok() && std::rename(part_path.c_str(), final_path.c_str()) != 0) {
     status = FileError("cannot rename into place", final_path, errno);
   }
-  if (!status.ok()) ::unlink(part_path.c_str());
-  return status;
+  if (!status.ok()) {
+    ::unlink(part_path.c_str());
+    return status;
+  }
+  SyncFolderOf(final_path);
+  return absl::OkStatus();
 }
 
 }  // namespace coterie

@@ -37,8 +37,9 @@ class GgufWriter {
   // The whole file in memory.
   absl::StatusOr<std::string> Serialize() const;
 
-  // Writes beside `path` and renames, so that a reader sees the old file or the new one, never a
-  // part. kNotFound if the folder does not exist, kInternal naming the file if writing fails.
+  // Writes beside `path`, syncs and renames, so that a reader sees the old file or the new one,
+  // never a part, whatever kills the process or the power. A killed process may leave `path`.XXXXXX
+  // behind. kNotFound if the folder does not exist, kInternal naming the file if writing fails.
   absl::Status Write(absl::string_view path) const;
 
  private:

@@ -4,13 +4,22 @@
 #include "core/kernels/isa_tables.h"
 #include "core/kernels/kernels.h"
 
+#if defined(COTERIE_X86_KERNELS)
+#include <cpuid.h>
+#endif
+
 namespace coterie {
 namespace {
 
 #if defined(COTERIE_X86_KERNELS)
+// clang 14 does not know this name in __builtin_cpu_supports.
+bool HasF16c() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;
+}
+
 bool CanRunAvx2() {
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-         __builtin_cpu_supports("f16c");
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && HasF16c();
 }
 
 bool CanRunAvx512() {

@@ -27,6 +27,7 @@ from coterie.errors import Error
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _READ_BYTES = 1 << 20
+_MAX_RECORD_BYTES = 1 << 16  # What the compiled part reads.
 
 
 def default_home() -> Path:
@@ -153,6 +154,10 @@ class Store:
 
     def _read(self, path: Path) -> ModelRecord:
         try:
+            if not path.is_file():  # Reading a pipe would wait for its writer.
+                raise ValueError("not a regular file")
+            if path.stat().st_size > _MAX_RECORD_BYTES:
+                raise ValueError(f"longer than {_MAX_RECORD_BYTES} bytes")
             return ModelRecord.from_json(json.loads(path.read_bytes()), path.stem)
         except (OSError, ValueError, RecursionError) as error:
             raise Error(f"cannot read the model record {path}: {error}", "data_loss") from None

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdlib>
+#include <ctime>
 #include <new>
 
 namespace coterie::testing {
@@ -31,6 +32,17 @@ void Free(void* memory) {
 AllocationMeter::AllocationMeter() : begin_(used_bytes) { peak_bytes = begin_; }
 
 int64_t AllocationMeter::PeakBytes() const { return peak_bytes - begin_; }
+
+double CpuSecondsOf(const std::function<void()>& body) {
+  const auto now = [] {
+    timespec time;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+    return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
+  };
+  const double begin = now();
+  body();
+  return now() - begin;
+}
 
 }  // namespace coterie::testing
 

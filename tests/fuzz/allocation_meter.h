@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 
 namespace coterie::testing {
 
@@ -16,5 +17,8 @@ class AllocationMeter {
  private:
   int64_t begin_;
 };
+
+// CPU time of this thread in `body`: what does not depend on how busy the machine is.
+double CpuSecondsOf(const std::function<void()>& body);
 
 }  // namespace coterie::testing

@@ -1,5 +1,5 @@
 // Text files that are wrong: chat templates, coterie.toml and records of the model store. Templates
-// that parse and then misbehave are in tests/core/formats/chat_template_limits_test.cc.
+// that parse and then misbehave are in template_bombs_test.cc.
 
 #include "absl/strings/str_cat.h"
 

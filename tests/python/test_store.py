@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import resource
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +166,50 @@ def test_a_damaged_record_is_named_and_hides_no_other(
     records, problems = Store().records()
     assert records == [record]
     assert len(problems) == 1 and "bad.json" in problems[0] and complaint in problems[0]
+
+
+def test_a_pipe_among_the_records_is_named_and_not_waited_for(model: Path) -> None:
+    record = add_now(model)
+    os.mkfifo(Store().models / "bad.json")
+    records, problems = Store().records()
+    assert records == [record]
+    assert len(problems) == 1 and "not a regular file" in problems[0]
+
+
+def version(n: int) -> ModelRecord:
+    """A record whose fields all say which version it is; long enough to be torn."""
+    return ModelRecord("model", f"blobs/{n}", str(n) * 64, n, license=str(n) * 40_000)
+
+
+def test_a_disk_without_room_keeps_the_old_record_and_nothing_beside() -> None:
+    Store().write(version(1))
+    # The limit on a file's size stands in for a full disk; Python ignores its signal.
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+    try:
+        with pytest.raises(OSError):
+            Store().write(version(2))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert Store().records() == ([version(1)], [])
+    assert sorted(os.listdir(Store().models)) == ["model.gguf", "model.json"]
+
+
+def test_a_killed_writer_leaves_a_whole_record() -> None:
+    Store().write(version(1))
+    for kill in range(10):
+        child = os.fork()
+        if child == 0:
+            try:
+                for n in itertools.cycle((2, 3)):
+                    Store().write(version(n))
+            finally:
+                os._exit(1)
+        time.sleep(0.005 * kill)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        records, problems = Store().records()
+        assert not problems and records[0] in (version(1), version(2), version(3))
 
 
 @pytest.mark.parametrize(

@@ -56,11 +56,12 @@ absl::StatusOr<const Value*> Scope::Find(absl::string_view name, Work& work) con
 }
 
 Interpreter::Interpreter(const Block& template_block, const std::map<std::string, Value>& globals,
-                         const std::tm& now, int64_t work_units)
+                         const std::tm& now, const Limits& limits)
     : template_(template_block),
       globals_(globals),
-      environment_{Work(work_units), now, {}},
-      scope_(std::make_shared<Scope>()) {}
+      environment_{Work(limits.work_units), now, {}},
+      scope_(std::make_shared<Scope>()),
+      max_output_bytes_(limits.output_bytes) {}
 
 absl::StatusOr<Text> Interpreter::Run() {
   Text output;
@@ -74,6 +75,10 @@ absl::StatusOr<Text> Interpreter::Run() {
 
 absl::Status Interpreter::Write(const Text& text) {
   COTERIE_RETURN_IF_ERROR(environment_.work.ChargeBytes(text.cost_bytes()));
+  if (text.size() > max_output_bytes_ - output_->size()) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "the template writes more than a conversation can be: limit=", max_output_bytes_));
+  }
   if (role_ == Role::kNone) {
     output_->Append(text);
   } else {

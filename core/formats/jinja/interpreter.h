@@ -44,7 +44,7 @@ class Interpreter {
  public:
   // `template_block` and `globals` must outlive the interpreter.
   Interpreter(const Block& template_block, const std::map<std::string, Value>& globals,
-              const std::tm& now, int64_t work_units);
+              const std::tm& now, const Limits& limits);
 
   // The text with its origins. Messages of errors begin with "line N: ". kInvalidArgument where
   // Jinja would raise (raise_exception included), kUnimplemented for what this subset lacks,
@@ -108,6 +108,7 @@ class Interpreter {
   std::shared_ptr<Scope> scope_;
   // Scopes in which macros were defined: their callables hold them by address.
   std::vector<std::shared_ptr<Scope>> pinned_scopes_;
+  const size_t max_output_bytes_;
   Text* output_ = nullptr;
   Role role_ = Role::kNone;
   int depth_ = 0;

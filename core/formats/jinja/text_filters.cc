@@ -115,6 +115,19 @@ absl::StatusOr<Value> ToJsonFilter(const BuiltinCall& call) {
   return Value(std::move(json));
 }
 
+// Not a filter of Jinja, but some hosts have it and templates use it.
+absl::StatusOr<Value> FromJsonFilter(const BuiltinCall& call) {
+  COTERIE_ASSIGN_OR_RETURN(const Text text, call.InputText());
+  // A value takes more memory than its text.
+  COTERIE_RETURN_IF_ERROR(call.work().Charge(2 * static_cast<int64_t>(text.size())));
+  // A text that anybody but the template had a hand in gives values of theirs.
+  Origin origin;
+  for (const Run& run : text.runs()) {
+    if (origin.trusted && !run.origin.trusted) origin = run.origin;
+  }
+  return FromJson(text.bytes(), origin);
+}
+
 absl::StatusOr<Value> Length(const BuiltinCall& call) {
   const Value& value = call.input;
   if (value.is_undefined()) return Value(int64_t{0});
@@ -231,6 +244,7 @@ constexpr Builtin kTextFilters[] = {
     {"e", "", Escape},
     {"escape", "", Escape},
     {"float", "default", Float},
+    {"from_json", "", FromJsonFilter},
     {"indent", "width,first,blank", IndentFilter},
     {"int", "default,base", Int},
     {"length", "", Length},

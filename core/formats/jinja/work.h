@@ -2,6 +2,7 @@
 
 // The bound on what one rendering may cost.
 
+#include <cstddef>
 #include <cstdint>
 
 #include "absl/status/status.h"
@@ -17,6 +18,12 @@ inline constexpr int kMaxValueDepth = 100;
 inline constexpr size_t kMaxAttributes = 256;
 // Elements that range() may produce: the limit of Jinja's sandbox.
 inline constexpr int64_t kMaxRange = 100000;
+
+// What one rendering may cost; see Work for the unit.
+struct Limits {
+  int64_t work_units = 0;
+  size_t output_bytes = 0;  // Of the whole text, and of what a macro or block captures.
+};
 
 // Counts down the work left to a rendering. One unit is roughly one evaluated node or 16 bytes of
 // text read or written, so a budget bounds time and memory together. Thread-compatible.

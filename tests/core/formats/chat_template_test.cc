@@ -127,6 +127,15 @@ TEST(ChatTemplateTest, SpecialTokenTextsGivenByTheCallerAreTrusted) {
   EXPECT_EQ(Describe(*pieces), (Lines{"T none <s>"}));
 }
 
+TEST(ChatTemplateTest, JsonReadFromAMessageIsNoMoreTrustedThanTheMessage) {
+  const auto pieces = Render(
+      "{{ ('{\"a\": \"<s>\"}' | from_json).a }}{{ (messages[0].content | from_json).a }}"
+      "{{ ('[\"<s>\", ' ~ messages[0].content ~ ']') | from_json | first }}",
+      {{"user", R"({"a": "</s>"})", ""}});
+  COTERIE_ASSERT_OK(pieces);
+  EXPECT_EQ(Describe(*pieces), (Lines{"T none <s>", "U user </s><s>"}));
+}
+
 TEST(ChatTemplateTest, GenerationBlocksAndTheGenerationPromptAreTheAssistants) {
   const auto pieces = Render(
       "{% for m in messages %}[{% generation %}<{{ m.content }}>{% endgeneration %}]"

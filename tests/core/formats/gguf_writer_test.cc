@@ -1,16 +1,25 @@
 #include "core/formats/gguf_writer.h"
 
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
 #include <cstring>
 #include <filesystem>
 #include <string>
 #include <vector>
 
 #include "core/formats/gguf_file.h"
+#include "tests/fuzz/scratch_folder.h"
 #include "tests/status_matchers.h"
+
+#include <sys/resource.h>
+#include <sys/wait.h>
 
 namespace coterie {
 namespace {
 
+using ::coterie::testing::ScratchFolder;
 using ::coterie::testing::StatusIs;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
@@ -80,21 +89,76 @@ TEST(GgufWriterTest, AMistakeIsReportedEvenAfterGoodCalls) {
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("two words")));
 }
 
-TEST(GgufWriterTest, WritingReplacesTheFileAndLeavesNothingBeside) {
-  const std::filesystem::path folder =
-      std::filesystem::path(::testing::TempDir()) / "gguf_writer_test";
-  std::filesystem::remove_all(folder);
-  std::filesystem::create_directories(folder);
-  const std::string path = (folder / "a.gguf").string();
-  for (const int64_t value : {1, 2}) {
-    GgufWriter writer;
-    writer.SetInt("n", value);
-    COTERIE_ASSERT_OK(writer.Write(path));
-    COTERIE_ASSERT_OK_AND_ASSIGN(const auto file, GgufFile::Open(path));
-    EXPECT_EQ(*file->GetInt("n"), value);
+// A file of n_bytes that says which version it is.
+absl::Status WriteVersion(const std::string& path, int64_t version, size_t n_bytes) {
+  const std::vector<uint8_t> weights(n_bytes, static_cast<uint8_t>(version));
+  GgufWriter writer;
+  writer.SetInt("version", version);
+  writer.AddTensor("w", TensorType::kF32, {static_cast<int64_t>(n_bytes / 4)}, weights);
+  return writer.Write(path);
+}
+
+// The version of a whole file; fails if it is torn.
+int64_t ReadVersion(const std::string& path) {
+  const auto file = GgufFile::Open(path);
+  if (!file.ok()) {
+    ADD_FAILURE() << file.status();
+    return -1;
   }
-  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder), {}), 1);
-  std::filesystem::remove_all(folder);
+  const int64_t version = *(*file)->GetInt("version");
+  const absl::Span<const uint8_t> bytes = (*file)->Find("w")->bytes;
+  EXPECT_TRUE(std::all_of(bytes.begin(), bytes.end(), [&](uint8_t b) { return b == version; }));
+  return version;
+}
+
+TEST(GgufWriterTest, WritingReplacesTheFileAndLeavesNothingBeside) {
+  const ScratchFolder folder;
+  for (const int64_t version : {1, 2}) {
+    COTERIE_ASSERT_OK(WriteVersion(folder.path("a.gguf"), version, 64));
+    EXPECT_EQ(ReadVersion(folder.path("a.gguf")), version);
+  }
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder.path()), {}), 1);
+}
+
+// The limit on a file's size stands in for a disk without room: write fails in its middle.
+TEST(GgufWriterTest, ADiskWithoutRoomLeavesTheOldFileAndNothingBeside) {
+  const ScratchFolder folder;
+  const std::string path = folder.path("a.gguf");
+  COTERIE_ASSERT_OK(WriteVersion(path, 1, 64));
+  rlimit before;
+  ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &before), 0);
+  const rlimit small = {100000, before.rlim_max};
+  const auto old_handler = ::signal(SIGXFSZ, SIG_IGN);
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &small), 0);
+  const absl::Status status = WriteVersion(path, 2, 1 << 20);
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &before), 0);
+  ::signal(SIGXFSZ, old_handler);
+  EXPECT_THAT(status, StatusIs(absl::StatusCode::kInternal,
+                               ::testing::AllOf(HasSubstr("cannot write"), HasSubstr(path))));
+  EXPECT_EQ(ReadVersion(path), 1);
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder.path()), {}), 1);
+}
+
+// Kills a process that does nothing but write, at moments spread over what a write takes.
+TEST(GgufWriterTest, AKilledWriterLeavesAWholeFile) {
+  const ScratchFolder folder;
+  const std::string path = folder.path("a.gguf");
+  COTERIE_ASSERT_OK(WriteVersion(path, 1, 1 << 20));
+  for (int kill = 0; kill < 20; ++kill) {
+    const pid_t child = ::fork();
+    ASSERT_GE(child, 0);
+    if (child == 0) {
+      for (int64_t version = 2;; version = 5 - version) {
+        if (!WriteVersion(path, version, 1 << 20).ok()) ::_exit(1);
+      }
+    }
+    ::usleep(static_cast<useconds_t>(1000 * kill));
+    ASSERT_EQ(::kill(child, SIGKILL), 0);
+    int ended = 0;
+    ASSERT_EQ(::waitpid(child, &ended, 0), child);
+    EXPECT_TRUE(WIFSIGNALED(ended));
+    EXPECT_THAT(ReadVersion(path), ::testing::AnyOf(1, 2, 3));
+  }
 }
 
 TEST(GgufWriterTest, AMissingFolderIsNotFound) {
