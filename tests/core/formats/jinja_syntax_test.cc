@@ -98,7 +98,7 @@ TEST(JinjaSyntaxTest, ConstructsThatOnlyShowAtRunTimeAreNamedWhenReached) {
     const char* source;
     const char* message;
   } kCases[] = {
-      {"\n{{ 1 | parse_yaml }}", "line 2: filter 'from_json'"},
+      {"\n{{ 1 | parse_yaml }}", "line 2: filter 'parse_yaml'"},
       {"{{ 1 is odd_one }}", "line 1: test 'odd_one'"},
       {"{{ 'a'.zfill(2) }}", "line 1: method 'str.zfill'"},
       {"{{ '%s' % 1 }}", "line 1: string formatting by %"},
