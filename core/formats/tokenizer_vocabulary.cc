@@ -119,6 +119,12 @@ absl::Status ReadByteLevel(const GgufFile& file, TokenizerVocabulary* vocabulary
 absl::Status ReadSentencePiece(const GgufFile& file, TokenizerVocabulary* vocabulary) {
   vocabulary->family = TokenizerFamily::kSentencePiece;
   COTERIE_ASSIGN_OR_RETURN(vocabulary->scores, file.GetFloatArray("tokenizer.ggml.scores"));
+  // None would mean a list of merges to whoever reads the vocabulary.
+  if (vocabulary->scores.size() != vocabulary->tokens.size()) {
+    return absl::DataLossError(absl::StrCat(
+        "scores and tokens differ in number: tokenizer.ggml.scores=", vocabulary->scores.size(),
+        ", tokenizer.ggml.tokens=", vocabulary->tokens.size(), ", file=", file.path()));
+  }
   if (vocabulary->types.empty()) {
     return absl::NotFoundError(
         absl::StrCat("a key is absent: tokenizer.ggml.token_type, which says what is a byte, file=",

@@ -145,6 +145,31 @@ GgufDraft TinyModel() {
   return model;
 }
 
+GgufDraft TinySentencePieceModel() {
+  std::vector<std::string> tokens = {"<unk>", "<s>", "</s>"};
+  std::vector<int64_t> types = {2, 3, 3};
+  for (int byte = 0; byte < 256; ++byte) {
+    tokens.push_back(absl::StrCat("<0x", absl::Hex(byte, absl::kZeroPad2), ">"));
+    types.push_back(6);
+  }
+  for (const char* text : {"h", "e", "l", "o", "he", "ll", "\xE2\x96\x81", "\xE2\x96\x81he"}) {
+    tokens.emplace_back(text);
+    types.push_back(1);
+  }
+  tokens.emplace_back("  ");
+  types.push_back(4);
+  std::vector<float> scores;
+  for (size_t i = 0; i < tokens.size(); ++i) scores.push_back(-static_cast<float>(i));
+  GgufDraft model = TinyModel();
+  model.Set("tokenizer.ggml.model", "llama").Drop("tokenizer.ggml.pre");
+  model.Set("tokenizer.ggml.tokens", tokens).Set("tokenizer.ggml.token_type", types);
+  model.Set("tokenizer.ggml.scores", scores).Drop("tokenizer.ggml.merges");
+  model.Set("tokenizer.ggml.bos_token_id", int64_t{1})
+      .Set("tokenizer.ggml.eos_token_id", int64_t{2});
+  return model.SetTensor("token_embd.weight", TensorType::kQ8_0,
+                         {static_cast<int64_t>(tokens.size()), 32});
+}
+
 namespace {
 
 GgufDraft RouterOf(const char* tier) {

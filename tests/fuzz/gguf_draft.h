@@ -39,8 +39,10 @@ class GgufDraft {
   std::map<std::string, Tensor> tensors_;
 };
 
-// A valid llama of one layer that speaks ASCII, with a chat template: 30 kB.
+// A valid llama of one layer that speaks ASCII, with a chat template: 30 kB. The second has a
+// tokenizer in the style of SentencePiece in place of a byte-level one.
 GgufDraft TinyModel();
+GgufDraft TinySentencePieceModel();
 // Valid routers of the two tiers over the domains "code" and "general".
 GgufDraft TinyLexicalRouter();
 GgufDraft TinyEncoderRouter();

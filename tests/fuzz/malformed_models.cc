@@ -4,6 +4,7 @@
 #include <functional>
 #include <limits>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 
 #include "tests/fuzz/gguf_draft.h"
@@ -199,6 +200,41 @@ void AddTokenizers(Mutations m) {
         absl::StatusCode::kResourceExhausted, "too long");
 }
 
+// Of tokenizers in the style of SentencePiece.
+void AddScores(Mutations m) {
+  const Strings tokens = m.At<Strings>("tokenizer.ggml.tokens");
+  const Floats scores = m.At<Floats>("tokenizer.ggml.scores");
+  const auto with = [&](size_t id, const char* text) {
+    Strings changed = tokens;
+    changed[id] = text;
+    return changed;
+  };
+  const auto score = [&](float value) {
+    Floats changed = scores;
+    changed[260] = value;
+    return changed;
+  };
+  m.Without("ScoresMissing", "tokenizer.ggml.scores");
+  // Integers where floats are expected were read as such: three times the bytes.
+  m.Key("ScoresIntegers", "tokenizer.ggml.scores", Integers(tokens.size(), 0));
+  m.Key("ScoresFew", "tokenizer.ggml.scores", Floats(scores.begin(), scores.end() - 1), kDamaged,
+        "scores=");
+  m.Key("ScoresNone", "tokenizer.ggml.scores", Floats{});
+  m.Key("ScoreNan", "tokenizer.ggml.scores", score(std::nanf("")), kDamaged, "tokens[260]");
+  m.Key("ScoreInfinite", "tokenizer.ggml.scores", score(INFINITY), kDamaged, "tokens[260]");
+  m.Without("ByteTypesMissing", "tokenizer.ggml.token_type");
+  for (const char* text : {"<0x-1>", "<0xZZ>", "<0x1>", "<0x100>", "", "a"}) {
+    m.Key(absl::StrCat("Byte", absl::CHexEscape(text)), "tokenizer.ggml.tokens", with(3, text),
+          kDamaged, "tokens[3]");
+  }
+  m.Key("ByteTwice", "tokenizer.ggml.tokens", with(4, "<0x00>"), kDamaged, "tokens[4]");
+  m.Key("TokenNotUtf8", "tokenizer.ggml.tokens", with(260, "\xff\xfe"), kDamaged, "tokens[260]");
+  m.Key("TokenHalfCharacter", "tokenizer.ggml.tokens", with(260, "\xE2\x96"), kDamaged,
+        "tokens[260]");
+  m.Key("SpacesRemoved", "tokenizer.ggml.remove_extra_whitespaces", true, kUnsupported);
+  m.Key("SpacePrefixText", "tokenizer.ggml.add_space_prefix", "yes");
+}
+
 void AddRouterHeads(Mutations m) {
   m.Without("ArchitectureMissing", "general.architecture", kDamaged);
   m.Key("ArchitectureOther", "general.architecture", "llama");
@@ -324,6 +360,8 @@ std::vector<MalformedFile> MalformedModels() {
   AddArchitectures(Mutations(valid, files));
   AddWeights(Mutations(valid, files));
   AddTokenizers(Mutations(valid, files));
+  const GgufDraft sentence_piece = TinySentencePieceModel();
+  AddScores(Mutations(sentence_piece, files));
   return files;
 }
 

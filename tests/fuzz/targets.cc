@@ -203,13 +203,35 @@ void RunRecord(absl::string_view bytes) {
   COTERIE_CHECK(ExpertCatalog::FromStore(folder->path()).ok(), "a bad record spares the store");
 }
 
+void EncodeAndDecode(const Tokenizer& tokenizer, const std::vector<TextPiece>& pieces,
+                     bool is_text) {
+  const auto encoding = tokenizer.Encode(pieces, {});
+  COTERIE_CHECK(encoding.ok() == is_text, "text is encoded if and only if it is UTF-8");
+  if (!encoding.ok()) return;
+  COTERIE_CHECK(encoding->ids.size() == encoding->roles.size(), "every token has a role");
+  TextStream stream(tokenizer);
+  std::string streamed;
+  for (size_t i = 0; i < encoding->ids.size(); ++i) {
+    COTERIE_CHECK(!tokenizer.IsControl(encoding->ids[i]) || encoding->roles[i] == Role::kNone,
+                  "a user's text becomes no special token");
+    streamed += stream.Append(encoding->ids[i]);
+    COTERIE_CHECK(FindInvalidUtf8(streamed) == streamed.size(), "half a character is not shown");
+  }
+  streamed += stream.Flush();
+  COTERIE_CHECK(streamed == tokenizer.Decode(encoding->ids), "a stream says what Decode says");
+}
+
+std::unique_ptr<const Tokenizer> TokenizerOf(const GgufDraft& model) {
+  const std::string bytes = model.Bytes();
+  const auto file = GgufFile::Parse(AsBytes(bytes), "tiny.gguf");
+  COTERIE_CHECK(file.ok(), "a valid model is one");
+  return *Tokenizer::FromGguf(**file);
+}
+
 // Pieces separated by zero bytes, every second one trusted.
 void RunText(absl::string_view bytes) {
-  static const Tokenizer* const tokenizer = [] {
-    static const std::string model = TinyModel().Bytes();
-    static const auto file = GgufFile::Parse(AsBytes(model), "tiny.gguf");
-    return Tokenizer::FromGguf(**file)->release();
-  }();
+  static const Tokenizer* const byte_level = TokenizerOf(TinyModel()).release();
+  static const Tokenizer* const sentence_piece = TokenizerOf(TinySentencePieceModel()).release();
   std::vector<TextPiece> pieces;
   bool is_text = true, is_trusted = false;
   for (const absl::string_view part : absl::StrSplit(bytes, '\0')) {
@@ -217,21 +239,11 @@ void RunText(absl::string_view bytes) {
     is_text = is_text && FindInvalidUtf8(part) == part.size();
     is_trusted = !is_trusted;
   }
-  const auto encoding = tokenizer->Encode(pieces, {});
-  COTERIE_CHECK(encoding.ok() == is_text, "text is encoded if and only if it is UTF-8");
-  if (!encoding.ok()) return;
-  COTERIE_CHECK(encoding->ids.size() == encoding->roles.size(), "every token has a role");
-  TextStream stream(*tokenizer);
-  std::string streamed;
-  for (size_t i = 0; i < encoding->ids.size(); ++i) {
-    COTERIE_CHECK(!tokenizer->IsControl(encoding->ids[i]) || encoding->roles[i] == Role::kNone,
-                  "a user's text becomes no special token");
-    streamed += stream.Append(encoding->ids[i]);
-    COTERIE_CHECK(FindInvalidUtf8(streamed) == streamed.size(), "half a character is not shown");
-  }
-  streamed += stream.Flush();
-  COTERIE_CHECK(streamed == tokenizer->Decode(encoding->ids), "a stream says what Decode says");
+  EncodeAndDecode(*byte_level, pieces, is_text);
+  EncodeAndDecode(*sentence_piece, pieces, is_text);
 }
+
+Seeds TinyModels() { return {TinyModel().Bytes(), TinySentencePieceModel().Bytes()}; }
 
 Seeds TemplateSeeds() {
   Seeds seeds = SeedsOf(MalformedTemplates(), {ValidTemplate()});
@@ -255,8 +267,8 @@ const std::vector<FuzzTarget>& FuzzTargets() {
        }},
       {"safetensors", RunSafetensors,
        [] { return SeedsOf(MalformedSafetensors(), {ValidSafetensors()}); }},
-      {"tokenizer", RunTokenizer, [] { return SeedsOf(MalformedModels(), {TinyModel().Bytes()}); }},
-      {"model", RunModel, [] { return SeedsOf(MalformedModels(), {TinyModel().Bytes()}); }},
+      {"tokenizer", RunTokenizer, [] { return SeedsOf(MalformedModels(), TinyModels()); }},
+      {"model", RunModel, [] { return SeedsOf(MalformedModels(), TinyModels()); }},
       {"router", RunRouter,
        [] {
          return SeedsOf(MalformedRouters(),
