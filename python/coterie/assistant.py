@@ -216,7 +216,10 @@ class Assistant(Native[_coterie.Assistant]):
         given: dict[str, Any] = {**options}
         for name in given:
             if name not in Options.__annotations__:
-                raise TypeError(f'there is no option "{name}"{nearest(name, _OPTION_NAMES)}')
+                known = ", ".join(_OPTION_NAMES)
+                raise TypeError(
+                    f'there is no option "{name}"{nearest(name, _OPTION_NAMES)} there are {known}'
+                )
         if isinstance(given.get("stop"), str):
             given["stop"] = [given["stop"]]
         return ReplyStream(self._native.stream(prompt_or_messages, given))

@@ -40,6 +40,6 @@ def sentence_of(error: BaseException) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """ "; did you mean "x"?" for a sentence about an unknown name, or "" if none is near."""
+    """ "; did you mean "x"?" for a sentence about an unknown name, or ";" if none is near."""
     found = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.6)
-    return f'; did you mean "{found[0]}"?' if found else ""
+    return f'; did you mean "{found[0]}"?' if found else ";"

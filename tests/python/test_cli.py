@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import re
+import resource
 import socket
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -111,7 +115,125 @@ def test_no_failure_shows_a_traceback(coterie: Command, assistant: FakeAssistant
 )
 def test_bad_usage_is_exit_code_2(coterie: Command, arguments: tuple[str, ...]) -> None:
     outcome = coterie(*arguments)
-    assert outcome.code == 2 and outcome.out == "" and outcome.err
+    assert outcome.code == 2 and outcome.out == ""
+    assert outcome.err.startswith("error: ") and outcome.err.count("\n") == 1
+    assert "(see coterie" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (("serv",), "serve"),
+        (("run", "hi", "--jsn"), "--json"),
+        (("run", "hi", "--expert", "smal"), '"small"'),
+        (("chat", "--expert", "codr"), '"coder"'),
+        (("pull", "smolm2-135m"), '"smollm2-135m"'),
+    ],
+)
+def test_an_unknown_name_comes_with_the_nearest(
+    coterie: Command, assistant: FakeAssistant, arguments: tuple[str, ...], meant: str
+) -> None:
+    outcome = coterie(*arguments)
+    assert outcome.code in (1, 2)
+    assert re.search("did you mean|possible options", outcome.err.lower())
+    assert meant in outcome.err
+
+
+def every_command(coterie: Command) -> list[list[str]]:
+    """Each command's words, found by asking for help as a user would."""
+    found, groups = [], [[]]
+    while groups:
+        words = groups.pop()
+        out = coterie(*words, "--help").out
+        listed = out.partition("\nCommands:\n")[2].partition("\n\n")[0]
+        names = re.findall(r"^  ([a-z-]+)  ", listed, re.M)
+        groups += [[*words, name] for name in names]
+        if words and not names:
+            found.append(words)
+    return found
+
+
+def test_every_help_has_examples_environment_and_exit_codes(coterie: Command) -> None:
+    commands = every_command(coterie)
+    assert len(commands) >= 11 and ["router", "fit"] in commands
+    for words in commands:
+        out = coterie(*words, "--help").out
+        for title in ("Examples:", "Environment:", "Exit codes:"):
+            assert f"\n  {title}\n" in out, f"{words} --help has no {title}"
+        assert (
+            f"\n    coterie {' '.join(words)} " in out
+            or f"\n    coterie {' '.join(words)}\n" in out
+        )
+        options = re.findall(r"^  (?:-\w, )?(--[a-z-]+)(.*)\n( {10,})?", out, re.M)
+        assert "--json" in [name for name, _, _ in options], words
+        for name, same_line, next_line in options:
+            assert "  " in same_line.strip() or same_line.startswith("  ") or next_line, (
+                words,
+                name,
+            )
+
+
+def test_every_variable_that_is_read_is_in_the_help(coterie: Command) -> None:
+    root = Path(__file__).resolve().parents[2]
+    read = set()
+    for folder in ("core", "experts", "router", "runtime", "python"):
+        for path in [*(root / folder).rglob("*.cc"), *(root / folder).rglob("*.py")]:
+            if "training" not in path.parts:
+                pattern = r'(?:getenv\(|environ\.get\(|environ\[)"([A-Z_]+)"'
+                read |= set(re.findall(pattern, path.read_text()))
+    ours = {name for name in read if name.startswith("COTERIE_")}
+    assert len(ours) >= 4
+    out = coterie("--help").out
+    assert [name for name in sorted(ours) if f"\n    {name} " not in out] == []
+
+
+def test_the_version_is_the_packages(coterie: Command) -> None:
+    import importlib.metadata
+
+    out = coterie("--version").out
+    assert out == f"coterie {importlib.metadata.version('coterie')}\n"
+
+
+def test_shells_complete_commands_and_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    def completed(line: str) -> list[str]:
+        words = line.split(" ")
+        environment = {
+            **os.environ,
+            "_COTERIE_COMPLETE": "complete_bash",
+            "COMP_WORDS": line,
+            "COMP_CWORD": str(len(words) - 1),
+        }
+        command = [sys.executable, "-m", "coterie"]
+        return subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=True
+        ).stdout.split()
+
+    assert completed("coterie ru") == ["run"]
+    assert "smollm2-135m" in completed("coterie pull smol")
+    assert "--memory-budget" in completed("coterie run --mem")
+
+
+def test_help_takes_less_than_four_tenths_of_a_second() -> None:
+    def cpu_s() -> float:
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return used.ru_utime + used.ru_stime
+
+    took = []
+    for _ in range(3):
+        before = cpu_s()
+        subprocess.run([sys.executable, "-m", "coterie", "--help"], capture_output=True, check=True)
+        took.append(cpu_s() - before)
+    assert min(took) < 0.4, took  # Of a processor, so that a busy machine does not matter.
+
+
+def test_chat_for_programs_is_one_json_line_an_answer(
+    coterie: Command, assistant: FakeAssistant
+) -> None:
+    outcome = coterie("chat", "--json", stdin="one\n/stats\ntwo\n")
+    first, stats, second = map(json.loads, outcome.out.splitlines())
+    assert first["text"] == second["text"] == "Hello, wörld!"
+    assert stats["budget_bytes"] == assistant.budget
+    assert len(assistant.asked[1][0]) == 3
 
 
 def test_sizes_reach_the_assistant_as_bytes(
@@ -145,7 +267,7 @@ def test_chat_commands_change_expert_and_budget(coterie: Command, assistant: Fak
     outcome = coterie("chat", stdin="\n".join([*lines, "/help", "/wrong"]))
     assert [given["expert"] for _, given in assistant.asked] == ["small", None]
     assert assistant.budget == 1 << 30
-    assert 'no expert "absent": choose auto or one of small, coder' in outcome.err
+    assert 'no expert "absent"; choose one of small, coder' in outcome.err
     assert "98 MB of 1.07 GB used" in outcome.err and "resident" in outcome.out
     assert "/budget SIZE" in outcome.err and "/wrong is no command" in outcome.err
 

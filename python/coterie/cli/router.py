@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from coterie.cli.manual import manual
 from coterie.cli.options import Json
 from coterie.cli.output import print_json, print_table
 
@@ -19,7 +20,14 @@ Rows = Annotated[
 ]
 
 
-@app.command("fit")
+@app.command(
+    "fit",
+    epilog=manual(
+        "coterie router fit my_prompts.jsonl -o my_router.gguf",
+        "COTERIE_ROUTER=my_router.gguf coterie route 'Where is my parcel?'",
+        environment=("COTERIE_ROUTER",),
+    ),
+)
 def fit(
     file: Rows,
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to save the router.")],
@@ -36,7 +44,14 @@ def fit(
         typer.echo(f"{output}: fitted to {len(rows)} prompts of {', '.join(domains)}")
 
 
-@app.command("eval")
+@app.command(
+    "eval",
+    epilog=manual(
+        "coterie router eval held_out.jsonl --router my_router.gguf",
+        "coterie router eval held_out.jsonl --json",
+        environment=("COTERIE_ROUTER", "COTERIE_ISA"),
+    ),
+)
 def evaluate(
     file: Rows,
     router: Annotated[Path | None, typer.Option(help="Another one than the shipped.")] = None,

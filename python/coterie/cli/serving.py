@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from coterie.cli import options
+from coterie.cli.manual import ANSWERING, manual
 from coterie.cli.options import Budget, Config, Json, Threads
 from coterie.cli.output import print_json, remark
 
@@ -15,34 +16,69 @@ _DEFAULTS = {"host": "127.0.0.1", "port": 8642, "api_key": ""}
 
 
 def register(app: typer.Typer) -> None:
-    app.command("serve")(serve)
+    app.command(
+        "serve",
+        epilog=manual(
+            "coterie serve",
+            "coterie serve --port 0 --json",
+            "COTERIE_API_KEY=secret coterie serve --host 0.0.0.0 --allow-host my.machine",
+            environment=(*ANSWERING, "COTERIE_API_KEY"),
+            files=("coterie.toml",),
+        ),
+    )(serve)
 
 
 def serve(
     port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="8642 if not given; 0: any free one.")
+        int | None,
+        typer.Option(
+            min=0, max=65535, metavar="N", help="8642 if not given; 0: any free one, see --json."
+        ),
     ] = None,
     host: Annotated[
-        str | None, typer.Option(help="127.0.0.1 if not given; others need a key.")
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="127.0.0.1, this machine only, if not given; any other needs a key.",
+        ),
     ] = None,
     api_key: Annotated[
-        str | None, typer.Option(envvar="COTERIE_API_KEY", help="Asked of every request.")
+        str | None,
+        typer.Option(
+            envvar="COTERIE_API_KEY",
+            metavar="KEY",
+            help="Every request but /health must carry it as a bearer token; none if not given.",
+        ),
     ] = None,
     allow_origin: Annotated[
-        list[str] | None, typer.Option(help="A page that may call, such as http://localhost:3000")
+        list[str] | None,
+        typer.Option(
+            metavar="URL",
+            help="A page whose scripts may call, such as http://localhost:3000; may be repeated.",
+        ),
     ] = None,
     allow_host: Annotated[
-        list[str] | None, typer.Option(help="Another name under which this server is called.")
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="Another name by which this server is called; may be repeated."
+        ),
     ] = None,
     max_body: Annotated[
-        int, typer.Option(parser=options.size, metavar="SIZE", help="Of one request.")
+        int,
+        typer.Option(
+            parser=options.size, metavar="SIZE", help="Largest request, such as 500kB or 8MiB."
+        ),
     ] = 4 << 20,
     config: Config = None,
     memory_budget: Budget = None,
     threads: Threads = None,
     json: Json = False,
 ) -> None:
-    """Serves /v1/chat/completions and its companions on this machine."""
+    """Serves OpenAI's chat API on this machine, until Ctrl-C or SIGTERM.
+
+    POST /v1/chat/completions; GET /v1/models, /health, /metrics (Prometheus); POST /v1/route
+    decides only. Model "coterie" lets the router choose, "coterie/NAME" asks for an expert.
+    """
     # Imported here: the web framework takes longer to import than other commands to run.
     from coterie.server.application import Settings, make_application
     from coterie.server.listening import serve_forever, url_of
