@@ -1,11 +1,13 @@
 """cmake --install gives find_package(coterie), and the README's C++ program builds and answers."""
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+from coterie.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build" / "release"
@@ -21,7 +23,7 @@ def run(*command: str | Path, cwd: Path | None = None) -> str:
 
 
 @pytest.mark.model
-def test_the_readme_program_builds_against_an_installation_and_answers(tmp_path: Path) -> None:
+def test_the_programs_of_the_pages_build_against_an_installation_and_answer(tmp_path: Path) -> None:
     prefix = tmp_path / "prefix"
     run("cmake", "--install", BUILD, "--component", "library", "--prefix", prefix)
     program = tmp_path / "program"
@@ -30,8 +32,18 @@ def test_the_readme_program_builds_against_an_installation_and_answers(tmp_path:
     run("cmake", "--build", program / "build")
     output = run(program / "build" / "hello")
     assert "\n-- " in output, output
+    store = Store()
+    record = store.find("smollm2-135m")
+    assert record is not None
+    output = run(program / "build" / "parts", store.path_of(record), "Write a bash loop.")
+    assert re.match(r"code: code \d+ %(.|\n)*\n-- \d+ tokens\n$", output), output
 
 
 def test_the_readme_shows_the_program_that_is_tested() -> None:
     program = (ROOT / "tests" / "install" / "hello.cc").read_text()
     assert program in (ROOT / "README.md").read_text()
+
+
+def test_the_embedding_page_shows_the_program_that_is_tested() -> None:
+    program = (ROOT / "tests" / "install" / "parts.cc").read_text()
+    assert program in (ROOT / "docs" / "embedding.md").read_text()

@@ -163,9 +163,10 @@ def test_a_value_out_of_range_is_named(
         {"logit_bias": {"5": 1}},
         {"response_format": {"type": "json_object"}},
         {"presence_penalty": 0.5},
+        {"stream_options": {"include_usage": True}},
     ],
 )
-def test_what_is_not_supported_is_refused_by_name(
+def test_what_is_not_supported_or_makes_no_sense_is_refused_by_name(
     client: TestClient, assistant: FakeAssistant, changes: dict[str, Any]
 ) -> None:
     response = chat(client, **changes)

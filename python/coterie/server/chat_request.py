@@ -107,6 +107,8 @@ class ChatRequest(BaseModel):
         for name, asked in unsupported.items():
             if asked:
                 raise ValueError(f"{name} is not supported by this server; leave it out")
+        if self.stream_options is not None and not self.stream:
+            raise ValueError("stream_options needs stream: true")
         if self.top_logprobs is not None and not self.logprobs:
             raise ValueError("top_logprobs needs logprobs: true")
         return self
