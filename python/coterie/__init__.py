@@ -12,12 +12,14 @@ so that `coterie pull` works, and works at once, without it.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
 from coterie.errors import Busy, Error
 
+# typing is not imported: the command must be ready for Ctrl-C before anything takes time.
+# Checkers know the name TYPE_CHECKING by itself.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from coterie.assistant import Assistant, Options, Reply, ReplyStream, Route, Timings, Usage
     from coterie.expert import Expert, ExpertReply, inspect
     from coterie.router import DomainScores, Router
@@ -64,6 +66,8 @@ if not TYPE_CHECKING:  # Checkers know the names from above, and _coterie from i
             return _version()
         if name not in _MODULE_OF:
             raise AttributeError(f"module 'coterie' has no attribute '{name}'")
+        import importlib
+
         try:
             module = importlib.import_module(f"coterie.{_MODULE_OF[name]}")
         except ImportError as error:

@@ -7,8 +7,9 @@ thing), MemoryError (never fits), TimeoutError, OSError (a damaged file), Busy (
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
+TYPE_CHECKING = False  # As in coterie/__init__.py.
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class Error(Exception):
@@ -41,5 +42,7 @@ def sentence_of(error: BaseException) -> str:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """ "; did you mean "x"?" for a sentence about an unknown name, or ";" if none is near."""
+    import difflib
+
     found = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.6)
     return f'; did you mean "{found[0]}"?' if found else ";"

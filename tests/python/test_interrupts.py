@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from file_server import FileServer
 
 coterie = pytest.importorskip("coterie")
 
@@ -149,6 +151,32 @@ def test_a_fit_stops_and_leaves_no_file(tmp_path: Path) -> None:
     fit = ["router", "fit", str(rows_file(tmp_path)), "-o", str(output)]
     assert_command_stops(fit, longest_s=1.0)
     assert list(tmp_path.glob("*.gguf*")) in ([], [output])
+
+
+@pytest.mark.parametrize("behaviour", ["slow", "hang"])
+def test_a_pull_stops_and_goes_on_where_it_stopped(
+    behaviour: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = b"GGUF" + bytes(3_000_000)
+    digest = hashlib.sha256(content).hexdigest()
+    entry = {"name": "tiny", "file": "m.gguf", "license": "MIT", "bytes": len(content)}
+    entry |= {"sha256": digest, "wheels": [], "hf": {"repo": "o/r", "file": "m.gguf"}}
+    manifest = tmp_path / "list.json"
+    manifest.write_text(json.dumps({"models": [entry]}))
+    server = FileServer()
+    try:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        server.files["/o/r/resolve/main/m.gguf"] = content
+        server.behaviours["/o/r/resolve/main/m.gguf"] = [behaviour] * 3
+        pull = ["pull", "tiny", "--manifest", str(manifest)]
+        assert_command_stops(pull, longest_s=1.0, n_times=3)
+        server.behaviours.clear()
+        process = start([*pull, "--json"])
+        output, errors = process.communicate(timeout=20)
+        assert process.returncode == 0, errors
+        assert json.loads(output)[0]["source"] in ("hf", "store")
+    finally:
+        server.stop()
 
 
 @pytest.mark.model
