@@ -16,6 +16,7 @@
 
 #include "core/base/read_file.h"
 #include "core/base/status_macros.h"
+#include "experts/model_files.h"
 
 #include <sys/stat.h>
 
@@ -92,7 +93,33 @@ absl::StatusOr<Manifest> ReadManifest(const fs::path& file, const fs::path& home
   return manifest;
 }
 
-// Adds the expert of a manifest; nothing if its model is a folder or of another format.
+// What there is to say of all weight files of a model together.
+struct WeightFilesStatus {
+  int64_t bytes = 0;
+  timespec changed = {};  // The last time that one of them was.
+};
+
+absl::StatusOr<WeightFilesStatus> LookAtWeightFiles(const std::string& path) {
+  COTERIE_ASSIGN_OR_RETURN(const std::vector<std::string> files, WeightFilesOf(path));
+  WeightFilesStatus all;
+  for (const std::string& file : files) {
+    struct stat status;
+    if (stat(file.c_str(), &status) != 0) {
+      return absl::NotFoundError(absl::StrCat("a model file is missing: file=", file));
+    }
+    all.bytes += status.st_size;
+    const auto key = [](const timespec& time) { return std::pair(time.tv_sec, time.tv_nsec); };
+    if (key(status.st_mtim) > key(all.changed)) all.changed = status.st_mtim;
+  }
+  return all;
+}
+
+bool IsModelFolder(const fs::path& path) {
+  std::error_code error;
+  return fs::is_directory(path, error) && fs::exists(path / "config.json", error);
+}
+
+// Adds the expert of a manifest; nothing if its model is of another format.
 absl::Status AddExpert(const fs::path& file, const fs::path& home,
                        std::map<std::string, ExpertSpec>& by_name) {
   COTERIE_ASSIGN_OR_RETURN(const Manifest manifest, ReadManifest(file, home));
@@ -101,11 +128,12 @@ absl::Status AddExpert(const fs::path& file, const fs::path& home,
   if (!fs::exists(status)) {
     return absl::NotFoundError(absl::StrCat("its model is missing: path=", manifest.path));
   }
-  if (!fs::is_regular_file(status)) return absl::OkStatus();
-  const int64_t bytes = static_cast<int64_t>(fs::file_size(manifest.path, error));
-  if (manifest.bytes.has_value() && *manifest.bytes != bytes) {
+  if (!fs::is_regular_file(status) && !IsModelFolder(manifest.path)) return absl::OkStatus();
+  COTERIE_ASSIGN_OR_RETURN(const WeightFilesStatus weights, LookAtWeightFiles(manifest.path));
+  if (manifest.bytes.has_value() && *manifest.bytes != weights.bytes) {
     return absl::DataLossError(absl::StrCat("its model has another size: path=", manifest.path,
-                                            ", bytes=", bytes, ", expected=", *manifest.bytes));
+                                            ", bytes=", weights.bytes,
+                                            ", expected=", *manifest.bytes));
   }
   absl::StatusOr<ExpertSpec> spec =
       DescribeModelFile(manifest.name, manifest.path, manifest.sha256);
@@ -125,22 +153,23 @@ absl::StatusOr<ExpertSpec> DescribeModelFile(absl::string_view name, absl::strin
   const std::string where = absl::StrCat("expert=", name, ", path=", path);
   std::error_code error;
   const fs::path resolved = fs::canonical(fs::path(std::string(path)), error);
-  struct stat status;
-  if (error || stat(resolved.c_str(), &status) != 0) {
+  if (error) {
     return absl::NotFoundError(absl::StrCat("the model file does not exist: ", where));
   }
-  if (!S_ISREG(status.st_mode)) {
-    return absl::InvalidArgumentError(absl::StrCat("the model is not a file: ", where));
+  if (!fs::is_regular_file(resolved, error) && !IsModelFolder(resolved)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the model is not a file, nor a folder with config.json: ", where));
   }
-  if (!BeginsWithGguf(resolved.string())) {
+  if (fs::is_regular_file(resolved, error) && !BeginsWithGguf(resolved.string())) {
     return absl::DataLossError(absl::StrCat("the model file is not GGUF: ", where));
   }
+  COTERIE_ASSIGN_OR_RETURN(const WeightFilesStatus weights, LookAtWeightFiles(std::string(path)));
   ExpertSpec spec;
   spec.name = std::string(name);
   spec.base_path = fs::absolute(fs::path(std::string(path))).lexically_normal().string();
-  spec.bytes = status.st_size;
+  spec.bytes = weights.bytes;
   spec.base_id = sha256.empty() ? absl::StrCat("file:", resolved.string(), ":", spec.bytes, ":",
-                                               status.st_mtim.tv_sec, ".", status.st_mtim.tv_nsec)
+                                               weights.changed.tv_sec, ".", weights.changed.tv_nsec)
                                 : absl::StrCat("sha256:", absl::AsciiStrToLower(sha256));
   spec.worth = DefaultQuality(name, spec.bytes);
   return spec;

@@ -18,23 +18,24 @@ namespace coterie {
 // One expert: which weights, what it is good at and how it speaks.
 struct ExpertSpec {
   std::string name;       // Letters, digits and . _ : - ; at most 64.
-  std::string base_path;  // Absolute path of a GGUF file.
+  std::string base_path;  // Absolute path of a GGUF file, its first part, or a folder.
   // Names the content: "sha256:<hex>" where the store knows it, else "file:" with the resolved
-  // path, size and time of change. Experts with one base_id share their loaded weights.
+  // path, size and time of the last change. Experts with one base_id share their loaded weights.
   std::string base_id;
   std::string adapter;                      // Empty: none.
   ExpertQuality worth;                      // By domain: how good, how quick.
   std::string system_prompt;                // Empty: the template's own.
   std::optional<SamplingOptions> sampling;  // Defaults for requests that say nothing.
   std::string chat_template;                // Replaces the file's own if not empty.
-  int64_t bytes = 0;                        // Of the file.
+  int64_t bytes = 0;                        // Of all weight files.
   int context_tokens = 0;                   // Longest conversation; 0: as long as the model allows.
   bool pinned = false;                      // Never evicted once loaded.
 };
 
-// Describes the GGUF file at `path` as an expert, with default quality. Looks at the file's size,
-// time and first bytes only. `sha256` may be empty. kNotFound, kInvalidArgument (not a file, or a
-// bad name) or kDataLoss (not GGUF), naming expert and path.
+// Describes the model at `path` (a GGUF file, the first part of a split one, or a Hugging Face
+// folder) as an expert, with default quality. Looks at sizes, times and first bytes only. `sha256`
+// may be empty. kNotFound (a part or shard that is missing, too), kInvalidArgument (neither a file
+// nor a folder with config.json, or a bad name) or kDataLoss (not GGUF), naming expert and path.
 absl::StatusOr<ExpertSpec> DescribeModelFile(absl::string_view name, absl::string_view path,
                                              absl::string_view sha256);
 
@@ -43,9 +44,9 @@ class ExpertCatalog {
  public:
   ExpertCatalog() = default;
 
-  // Every GGUF model that a manifest home/models/*.json describes: a JSON object with "name",
+  // Every model that a manifest home/models/*.json describes: a JSON object with "name",
   // "path" (absolute or relative to home), "sha256" and "bytes" (both optional, checked against the
-  // file's size); other keys are ignored. Models that are folders or of another format are left out
+  // size of the weight files); other keys are ignored. Models of another format are left out
   // silently; a manifest that is wrong is left out with a line in problems(). A store that does not
   // exist has no experts. kInvalidArgument if home/models cannot be read.
   static absl::StatusOr<ExpertCatalog> FromStore(absl::string_view home);

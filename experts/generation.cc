@@ -62,7 +62,7 @@ class Writer {
     while (true) {
       if (cancelled_ || cancel_.stop_requested()) return FinishReason::kCancelled;
       if (result_.n_tokens >= options_.max_tokens) return FinishReason::kLength;
-      COTERIE_ASSIGN_OR_RETURN(const SampledToken sampled, sampler_.Sample(session_.logits()));
+      COTERIE_ASSIGN_OR_RETURN(const SampledToken sampled, sampler_.Sample(Drawable()));
       if (result_.n_tokens++ == 0) result_.first_token_time = absl::Now() - start;
       if (tokenizer_.IsEndOfGeneration(sampled.id)) return FinishReason::kStop;
       if (options_.sampling.n_logprobs >= 0) KeepLogprobs(sampled);
@@ -74,6 +74,11 @@ class Writer {
       if (session_.n_tokens() == session_.capacity_tokens()) return FinishReason::kContext;
       COTERIE_RETURN_IF_ERROR(session_.Decode(sampled.id));
     }
+  }
+
+  // Embeddings may have more rows than the tokenizer has tokens: what has no text cannot be drawn.
+  absl::Span<const float> Drawable() const {
+    return session_.logits().first(static_cast<size_t>(tokenizer_.n_vocab()));
   }
 
   void Emit(const std::string& text) {
@@ -148,8 +153,8 @@ absl::StatusOr<Generation> Generate(Session& session, absl::Span<const TokenId> 
     return absl::InvalidArgumentError(
         absl::StrCat("max_tokens is negative: max_tokens=", options.max_tokens));
   }
-  COTERIE_ASSIGN_OR_RETURN(Sampler sampler,
-                           Sampler::Create(options.sampling, session.expert().spec().n_vocab));
+  COTERIE_ASSIGN_OR_RETURN(
+      Sampler sampler, Sampler::Create(options.sampling, session.expert().tokenizer().n_vocab()));
   COTERIE_ASSIGN_OR_RETURN(StopMatcher stop, StopMatcher::Create(options.stop));
   return Writer(session, options, std::move(sampler), std::move(stop), sink, std::move(cancel))
       .Write(prompt);

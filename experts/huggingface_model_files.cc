@@ -9,6 +9,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 
+#include "core/base/read_file.h"
 #include "core/base/status_macros.h"
 #include "core/formats/json_file.h"
 
@@ -73,7 +74,7 @@ absl::StatusOr<std::unique_ptr<const ModelFiles>> HuggingFaceModelFiles::Open(
     return absl::NotFoundError(absl::StrCat(
         "the folder is no Hugging Face model: it has no config.json: folder=", folder));
   }
-  COTERIE_ASSIGN_OR_RETURN(const std::string text, ReadTextFile(config_path, kMaxConfigBytes));
+  COTERIE_ASSIGN_OR_RETURN(const std::string text, ReadSmallFile(config_path, kMaxConfigBytes));
   COTERIE_ASSIGN_OR_RETURN(const Json config, ParseJsonObject(text, config_path));
   COTERIE_ASSIGN_OR_RETURN(files->spec_, ArchSpec::FromHuggingFace(text, config_path));
   const Json tied = config.value("tie_word_embeddings", Json());
@@ -133,7 +134,7 @@ absl::StatusOr<int64_t> HuggingFaceModelFiles::EstimateTokenizerBytes() const {
 // it is text or a list of {name, template} of which "default" counts.
 absl::StatusOr<std::string> HuggingFaceModelFiles::ReadChatTemplate() const {
   const std::string file = PathIn(path_, "chat_template.jinja");
-  if (Exists(file)) return ReadTextFile(file, kMaxTemplateBytes);
+  if (Exists(file)) return ReadSmallFile(file, kMaxTemplateBytes);
   const std::string config_path = PathIn(path_, "tokenizer_config.json");
   if (!Exists(config_path)) return std::string();
   COTERIE_ASSIGN_OR_RETURN(const Json config, ReadJsonFile(config_path, kMaxTemplateBytes));

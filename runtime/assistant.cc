@@ -134,6 +134,21 @@ ExpertTable Assistant::BuildExpertTable() const {
   return table;
 }
 
+// A base model without a chat template continues text and answers nobody: it is asked by name, or
+// where there is nothing else.
+ExpertTable Assistant::BuildDispatchTable() const {
+  const ExpertTable all = BuildExpertTable();
+  ExpertTable answering;
+  for (const ExpertRow& row : all) {
+    const absl::StatusOr<const ExpertSpec*> spec = catalog_.Find(row.name);
+    if (!spec.ok()) continue;
+    const absl::StatusOr<BaseProfile> profile = source_->Profile((*spec)->base_id);
+    const bool has_template = profile.ok() && profile->has_chat_template;
+    if (has_template || !(*spec)->chat_template.empty()) answering.push_back(row);
+  }
+  return answering.empty() ? all : answering;
+}
+
 Residency Assistant::ResidentExperts() const {
   Residency residency;
   for (const BaseResidency& base : cache_->Snapshot().bases) {
@@ -178,7 +193,7 @@ absl::StatusOr<Route> Assistant::RouteText(absl::string_view text,
         route.domains.ranked.front().probability < *configuration_.abstain_below;
   }
   COTERIE_ASSIGN_OR_RETURN(route.choice,
-                           Dispatch(route.domains, BuildExpertTable(), ResidentExperts(), state,
+                           Dispatch(route.domains, BuildDispatchTable(), ResidentExperts(), state,
                                     configuration_.dispatch));
   route.expert = route.choice.expert;
   route.reason = route.choice.reason;

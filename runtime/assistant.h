@@ -126,6 +126,7 @@ class Assistant {
   absl::StatusOr<Route> RouteRequest(const Request& request) const;
   absl::StatusOr<Route> RouteText(absl::string_view text, const ConversationState& state) const;
   ExpertTable BuildExpertTable() const;
+  ExpertTable BuildDispatchTable() const;
   Residency ResidentExperts() const;
   double ExpectedLoadMs(const BaseId& base, int64_t bytes) const;
   int64_t ShortAnswerBytes(const BaseProfile& profile) const;

@@ -1,9 +1,11 @@
 #include "core/formats/json_file.h"
 
+#include <string>
+
 #include "absl/strings/str_cat.h"
 
+#include "core/base/read_file.h"
 #include "core/base/status_macros.h"
-#include "core/formats/mapped_file.h"
 
 namespace coterie {
 namespace {
@@ -12,13 +14,6 @@ namespace {
 constexpr int kMaxDepth = 32;
 
 }  // namespace
-
-absl::StatusOr<std::string> ReadTextFile(absl::string_view path, int64_t max_bytes) {
-  COTERIE_ASSIGN_OR_RETURN(const MappedFile file, MappedFile::Open(path));
-  if (file.size() <= max_bytes) return std::string(file.bytes().begin(), file.bytes().end());
-  return absl::DataLossError(absl::StrCat("the file is too long for what it is: bytes=",
-                                          file.size(), ", limit=", max_bytes, ", file=", path));
-}
 
 absl::StatusOr<nlohmann::json> ParseJsonObject(absl::string_view text, absl::string_view path) {
   bool is_too_deep = false;
@@ -35,7 +30,7 @@ absl::StatusOr<nlohmann::json> ParseJsonObject(absl::string_view text, absl::str
 }
 
 absl::StatusOr<nlohmann::json> ReadJsonFile(absl::string_view path, int64_t max_bytes) {
-  COTERIE_ASSIGN_OR_RETURN(const std::string text, ReadTextFile(path, max_bytes));
+  COTERIE_ASSIGN_OR_RETURN(const std::string text, ReadSmallFile(path, max_bytes));
   return ParseJsonObject(text, path);
 }
 

@@ -4,17 +4,22 @@
 
 #include <algorithm>
 #include <cstring>
+#include <filesystem>
 #include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <system_error>
+#include <utility>
 #include <vector>
 
 #include "pybind11/numpy.h"
 #include "pybind11/stl.h"
 
+#include "core/formats/safetensors_folder.h"
 #include "core/threads/worker_pool.h"
 #include "experts/generation.h"
+#include "experts/model_files.h"
 #include "experts/session.h"
 #include "python/bindings/bindings.h"
 #include "python/bindings/gil.h"
@@ -167,37 +172,85 @@ class PythonExpert {
   WorkerPool pool_;
 };
 
+// Lists tensors as (name, type, shape), and how many there are of each type.
+class TensorList {
+ public:
+  void Add(absl::string_view name, absl::string_view type, const std::vector<int64_t>& shape) {
+    ++by_type_[std::string(type)];
+    tensors_.append(py::make_tuple(std::string(name), std::string(type), shape));
+  }
+  void AddTo(Fields& fields) const {
+    fields["tensors"] = tensors_;
+    fields["tensors_by_type"] = by_type_;
+  }
+
+ private:
+  std::map<std::string, int> by_type_;
+  py::list tensors_;
+};
+
+// A Hugging Face folder, whose configuration takes the place of keys.
+Fields InspectFolder(const ModelFiles& files) {
+  const ArchSpec spec = ValueOrRaise(files.ReadSpec());
+  const auto folder = ValueOrRaise(SafetensorsFolder::Open(files.path()));
+  Fields d;
+  d["path"] = files.path();
+  int64_t n_bytes = 0;
+  for (const MappedFile* mapping : files.mappings()) n_bytes += mapping->size();
+  d["bytes"] = n_bytes;
+  d["tensor_bytes"] = files.tensor_bytes();
+  py::dict keys;
+  const std::pair<const char*, int64_t> dimensions[] = {
+      {"layers", spec.n_layers},    {"d_model", spec.d_model},        {"d_ff", spec.d_ff},
+      {"heads", spec.n_heads},      {"KV heads", spec.n_kv_heads},    {"head_dim", spec.head_dim},
+      {"vocabulary", spec.n_vocab}, {"context", spec.context_tokens}, {"window", spec.window}};
+  for (const auto& [name, value] : dimensions) keys[name] = std::to_string(value);
+  d["keys"] = keys;
+  TensorList tensors;
+  for (const absl::string_view name : folder->TensorNames()) {
+    const SafetensorsTensor tensor = ValueOrRaise(folder->Find(name));
+    tensors.Add(name, SafetensorsTypeName(tensor.type), tensor.shape);
+  }
+  tensors.AddTo(d);
+  d["chat_template"] = TextFrom(ValueOrRaise(files.ReadChatTemplate()));
+  d["architecture"] = spec.architecture;
+  return d;
+}
+
+Fields InspectGguf(const GgufFile& file) {
+  Fields d;
+  d["path"] = file.path();
+  d["bytes"] = file.size();
+  d["tensor_bytes"] = file.tensor_bytes();
+  py::dict keys;
+  for (const absl::string_view key : file.Keys()) {
+    keys[py::str(key.data(), key.size())] = TextFrom(file.Describe(key));
+  }
+  d["keys"] = keys;
+  TensorList tensors;
+  for (const absl::string_view name : file.TensorNames()) {
+    const TensorRef tensor = ValueOrRaise(file.Find(name));
+    tensors.Add(name, Traits(tensor.type).name, tensor.shape);
+  }
+  tensors.AddTo(d);
+  const auto chat_template = file.GetString("tokenizer.chat_template", "");
+  d["chat_template"] = TextFrom(std::string(chat_template.ok() ? *chat_template : ""));
+  const auto architecture = file.GetString("general.architecture", "");
+  d["architecture"] = TextFrom(std::string(architecture.ok() ? *architecture : ""));
+  return d;
+}
+
 Fields Inspect(const std::string& path) {
+  std::error_code error;
+  if (std::filesystem::is_directory(path, error)) {
+    return InspectFolder(*ValueOrRaise(ModelFiles::Open(path)));
+  }
   absl::StatusOr<std::unique_ptr<const GgufFile>> opened;
   {
     GilReleased released;
     opened = GgufFile::Open(path);
   }
-  const std::unique_ptr<const GgufFile> file = ValueOrRaise(std::move(opened));
-  Fields d;
-  d["path"] = path;
-  d["bytes"] = file->size();
-  d["tensor_bytes"] = file->tensor_bytes();
-  py::dict keys;
-  for (const absl::string_view key : file->Keys()) {
-    keys[py::str(key.data(), key.size())] = TextFrom(file->Describe(key));
-  }
-  d["keys"] = keys;
-  std::map<std::string, int> tensors_by_type;
-  py::list tensors;
-  for (const absl::string_view name : file->TensorNames()) {
-    const TensorRef tensor = ValueOrRaise(file->Find(name));
-    const std::string type(Traits(tensor.type).name);
-    ++tensors_by_type[type];
-    tensors.append(py::make_tuple(std::string(name), type, tensor.shape));
-  }
-  d["tensors"] = tensors;
-  d["tensors_by_type"] = tensors_by_type;
-  const auto chat_template = file->GetString("tokenizer.chat_template", "");
-  d["chat_template"] = TextFrom(std::string(chat_template.ok() ? *chat_template : ""));
-  const auto architecture = file->GetString("general.architecture", "");
-  d["architecture"] = TextFrom(std::string(architecture.ok() ? *architecture : ""));
-  return d;
+  return InspectGguf(*ValueOrRaise(std::move(opened)));
 }
 
 }  // namespace
@@ -220,7 +273,8 @@ void BindSampling(py::module_& module) {
 
 void BindExpert(py::module_& module) {
   module.def("inspect", &Inspect, py::arg("path"),
-             "Describes a GGUF file: keys, tensors, template, sizes in bytes. Reads the header.");
+             "Describes a GGUF file or a Hugging Face folder: keys, tensors, template, sizes in "
+             "bytes. Reads the headers.");
   py::class_<PythonTokenizer>(module, "Tokenizer", "Text to token ids and back.")
       .def("encode", &PythonTokenizer::Encode, py::arg("text"), py::kw_only(),
            py::arg("add_special") = true, py::arg("parse_special") = true,

@@ -225,5 +225,5 @@ def default_router_path() -> str:
     """
 def inspect(path: str) -> dict[str, typing.Any]:
     """
-    Describes a GGUF file: keys, tensors, template, sizes in bytes. Reads the header.
+    Describes a GGUF file or a Hugging Face folder: keys, tensors, template, sizes in bytes. Reads the headers.
     """

@@ -1,14 +1,16 @@
-"""Registers model files that are here already, where they lie."""
+"""Registers models that are here already, where they lie: files, files in parts, folders."""
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from coterie.errors import Error, sentence_of
-from coterie.hub_cache import find_in_hub_cache, find_in_ollama
+from coterie.hub_cache import find_folder_in_hub_cache, find_in_hub_cache, find_in_ollama
+from coterie.model_files import first_part, is_model_folder, measure, model_files
 from coterie.progress import Progress
 from coterie.store import ModelRecord, Store, check_name, hash_file
 
@@ -24,20 +26,21 @@ def add(
     replace: bool = False,
     inspect: Inspect | None = None,
 ) -> ModelRecord:
-    """Registers FILE, DIR, hf:OWNER/REPO/FILE or ollama:NAME under a name.
+    """Registers FILE, DIR, hf:OWNER/REPO, hf:OWNER/REPO/FILE or ollama:NAME under a name.
 
-    The file is used in place and never changed; its hash is computed once. inspect raises for a
-    file that is no model; without it, only the first bytes are looked at. Errors: "not_found",
-    "data_loss" for what is no model, "already_exists" for a name that another file has.
+    DIR is a Hugging Face folder, or one with a single GGUF model. Files are used in place and never
+    changed; their hash is computed once. inspect raises for what is no model; without it, only the
+    first bytes of files are looked at. Errors: "not_found", "data_loss" for what is no model,
+    "already_exists" for a name that another model has.
     """
     path, source, suggested = _locate(what)
     name = check_name(name or suggested)
     facts = _checked(path, inspect)
     before = store.find(name)
-    stat = path.stat()
+    n_bytes, mtime_ns = measure(path)
     if before is not None and not replace:
         same = store.path_of(before) == path and store.problem_of(before) is None
-        if same and before.mtime_ns == stat.st_mtime_ns:
+        if same and before.mtime_ns == mtime_ns:
             return before
         raise Error(
             f'there is a model named "{name}" already ({store.path_of(before)}): choose another '
@@ -47,12 +50,12 @@ def add(
     record = ModelRecord(
         name=name,
         path=str(path),
-        sha256=_hash(path, stat.st_size, name, progress),
-        bytes=stat.st_size,
+        sha256=_hash(path, n_bytes, name, progress),
+        bytes=n_bytes,
         license=_license(facts),
         source=source,
         file=path.name,
-        mtime_ns=stat.st_mtime_ns,
+        mtime_ns=mtime_ns,
     )
     store.write(record)
     return record
@@ -64,11 +67,16 @@ def _locate(what: str) -> tuple[Path, str, str]:
     if kind == "hf" and rest:
         owner, _, tail = rest.partition("/")
         repo, _, file = tail.partition("/")
+        if not file:
+            path = find_folder_in_hub_cache(f"{owner}/{repo}")
+            return path, f"hf:{rest}", name_from(repo)
         path = find_in_hub_cache(f"{owner}/{repo}", file)
         return path, f"hf:{rest}", name_from(Path(file).stem)
     if kind == "ollama" and rest:
         return find_in_ollama(rest), what, name_from(rest.removesuffix(":latest"))
     path = Path(what).expanduser().absolute()
+    if is_model_folder(path):
+        return path, "file", name_from(path.name)
     if path.is_dir():
         path = _only_model_in(path)
     if not path.is_file():
@@ -84,19 +92,22 @@ def name_from(text: str) -> str:
 
 def _only_model_in(folder: Path) -> Path:
     files = sorted(path for path in folder.glob("*.gguf") if path.is_file())
-    if len(files) == 1:
-        return files[0]
+    models = sorted({first_part(path) for path in files})
+    if len(models) == 1:
+        return models[0]
     if not files:
-        raise Error(f"{folder} holds no .gguf file", "not_found")
+        raise Error(f"{folder} holds neither a .gguf file nor a config.json", "not_found")
     names = ", ".join(path.name for path in files[:5])
     raise Error(f"{folder} holds {len(files)} .gguf files: name one of {names}", "invalid_argument")
 
 
 def _checked(path: Path, inspect: Inspect | None) -> dict[str, Any]:
-    """What the file says of itself. Error "data_loss" if it is no model."""
-    with path.open("rb") as file:
-        magic = file.read(4)
-    if magic != b"GGUF":
+    """What the model says of itself. Error "data_loss" if it is none."""
+    magic = b""
+    if path.is_file():
+        with path.open("rb") as file:
+            magic = file.read(4)
+    if path.is_file() and magic != b"GGUF":
         raise Error(f"{path} is no GGUF model file: it begins with {magic!r}", "data_loss")
     if inspect is None:
         return {}
@@ -113,7 +124,9 @@ def _license(facts: dict[str, Any]) -> str:
 
 
 def _hash(path: Path, n_bytes: int, name: str, progress: Progress) -> str:
-    """From the file's own name where that is its hash (as in Ollama's store), else computed."""
+    """Of a file: from its own name where that is its hash (as in Ollama's store), else computed. Of
+    several: the hash of the lines "<hash>  <name>" of all files that make the model what it is.
+    """
     if match := _BLOB.fullmatch(path.name):
         return match[1]
     done = 0
@@ -121,10 +134,14 @@ def _hash(path: Path, n_bytes: int, name: str, progress: Progress) -> str:
     def advance(step: int) -> None:
         nonlocal done
         done += step
-        progress.set(done)
+        progress.set(min(done, n_bytes))
 
     progress.start(f"hashing {name}", n_bytes)
     try:
-        return hash_file(path, advance)
+        files = model_files(path)
+        if files == [path]:
+            return hash_file(path, advance)
+        lines = [f"{hash_file(file, advance)}  {file.name}\n" for file in files]
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
     finally:
         progress.finish()

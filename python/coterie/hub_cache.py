@@ -12,6 +12,7 @@ from pathlib import Path
 
 from coterie.errors import Error
 from coterie.manifest import is_safe_member
+from coterie.model_files import is_model_folder, is_part
 
 _OLLAMA_MODEL = "application/vnd.ollama.image.model"
 _OLLAMA_NAME = re.compile(r"[\w.-]+(?:/[\w.-]+){0,3}(?::[\w.-]+)?", re.ASCII)
@@ -29,8 +30,34 @@ def hub_cache_folder() -> Path:
 
 def find_in_hub_cache(repo: str, file: str, revision: str = "main") -> Path:
     """The file of a repository in Hugging Face's cache. Error "not_found" says where it looked."""
-    if repo.count("/") != 1 or not is_safe_member(repo) or not is_safe_member(file):
+    if not is_safe_member(file):
         raise ValueError(f"hf:{repo}/{file} is not of the form hf:OWNER/REPO/FILE")
+    path = _snapshot(repo, revision) / file
+    if not path.is_file():
+        raise Error(
+            f"Hugging Face's cache has no {file} of {repo}: {path} is missing; fetch it with "
+            f'"hf download {repo} {file}", or use "coterie pull" for the models it lists',
+            "not_found",
+        )
+    # A link to a file named by its hash; the parts of a split file find each other by name.
+    return path if is_part(path.name) else path.resolve()
+
+
+def find_folder_in_hub_cache(repo: str, revision: str = "main") -> Path:
+    """The folder of a repository with config.json and safetensors in Hugging Face's cache."""
+    path = _snapshot(repo, revision)
+    if not is_model_folder(path):
+        raise Error(
+            f"Hugging Face's cache has no model of {repo} with config.json and safetensors: {path};"
+            f' fetch it with "hf download {repo}"; for a GGUF file say hf:{repo}/FILE',
+            "not_found",
+        )
+    return path
+
+
+def _snapshot(repo: str, revision: str) -> Path:
+    if repo.count("/") != 1 or not all(repo.split("/")) or not is_safe_member(repo):
+        raise ValueError(f"hf:{repo} is not of the form hf:OWNER/REPO or hf:OWNER/REPO/FILE")
     folder = hub_cache_folder() / f"models--{repo.replace('/', '--')}"
     if not is_safe_member(revision):
         raise ValueError(f"{revision} cannot be a revision")
@@ -38,14 +65,9 @@ def find_in_hub_cache(repo: str, file: str, revision: str = "main") -> Path:
     reference = folder / "refs" / revision
     if reference.is_file():
         commit = reference.read_text(encoding="utf-8", errors="replace").strip()
-    path = folder / "snapshots" / commit / file
-    if not is_safe_member(commit) or not path.is_file():
-        raise Error(
-            f"Hugging Face's cache has no {file} of {repo}: {path} is missing; fetch it with "
-            f'"hf download {repo} {file}", or use "coterie pull" for the models it lists',
-            "not_found",
-        )
-    return path.resolve()
+    if not is_safe_member(commit):
+        raise Error(f"Hugging Face's cache is damaged: {reference} is no commit", "not_found")
+    return folder / "snapshots" / commit
 
 
 def ollama_folder() -> Path:

@@ -3,7 +3,7 @@
     $COTERIE_HOME/blobs/sha256-<hex>     a model file, read-only
     $COTERIE_HOME/blobs/sha256-<hex>.partial, .lock    a download on its way
     $COTERIE_HOME/models/<name>.json     a record; the compiled part finds its experts here
-    $COTERIE_HOME/models/<name>.gguf     a link to the blob, for people and other programs
+    $COTERIE_HOME/models/<name>.gguf     a link to the model if it is one file, for people
     $COTERIE_HOME/folders/<name>/...     models of several files, as links; no experts
 
 A record appears by an atomic rename after its file is complete, so whoever reads the store sees a
@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from coterie.errors import Error
+from coterie.model_files import measure, model_files
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -129,12 +130,12 @@ class Store:
     def problem_of(self, record: ModelRecord) -> str | None:
         """Why the record's file cannot be used, as far as a look at its size and time can tell."""
         try:
-            stat = self.path_of(record).stat()
-        except OSError:
+            n_bytes, mtime_ns = measure(self.path_of(record))
+        except (OSError, Error):
             return "file is missing"
-        if stat.st_size != record.bytes:
+        if n_bytes != record.bytes:
             return "file has another size than when it was added"
-        if record.mtime_ns is not None and stat.st_mtime_ns != record.mtime_ns:
+        if record.mtime_ns is not None and mtime_ns != record.mtime_ns:
             return "file has changed since it was added"
         return None
 
@@ -143,7 +144,10 @@ class Store:
         check_name(record.name)
         self.models.mkdir(parents=True, exist_ok=True)
         link = self.models / f"{record.name}.gguf"
-        replace_link(link, self.path_of(record), inside=self.home)
+        if model_files(self.path_of(record)) == [self.path_of(record)]:
+            replace_link(link, self.path_of(record), inside=self.home)
+        else:  # Parts find each other by name, and a folder is no GGUF file.
+            link.unlink(missing_ok=True)
         text = json.dumps(record.to_json(), indent=1) + "\n"
         write_atomically(self.models / f"{record.name}.json", text)
 

@@ -147,6 +147,34 @@ TEST_F(ExpertCatalogTest, AnUnknownNameIsAnsweredWithTheKnownOnes) {
   EXPECT_THAT(catalog.Find("c"), StatusIs(absl::StatusCode::kNotFound, HasSubstr("a, b")));
 }
 
+TEST_F(ExpertCatalogTest, AFolderAndAFileInPartsAreExpertsWithTheBytesOfAllTheirFiles) {
+  fs::create_directories(home_ / "hf");
+  Write("hf/config.json", "{}");
+  Write("hf/model.safetensors.index.json",
+        R"({"weight_map": {"a": "x.safetensors", "b": "y.safetensors", "c": "x.safetensors"}})");
+  Write("hf/x.safetensors", "12345");
+  Write("hf/y.safetensors", "678");
+  WriteManifest("folder", R"({"name": "folder", "path": "hf", "bytes": 8})");
+  Write("m-00001-of-00002.gguf", "GGUF1");
+  Write("m-00002-of-00002.gguf", "GGUF234");
+  WriteManifest("parts", R"({"name": "parts", "path": "m-00001-of-00002.gguf", "bytes": 12})");
+  const ExpertCatalog catalog = Open();
+  EXPECT_THAT(Names(catalog), ElementsAre("folder", "parts"));
+  EXPECT_THAT(catalog.problems(), IsEmpty());
+  COTERIE_ASSERT_OK_AND_ASSIGN(const ExpertSpec* folder, catalog.Find("folder"));
+  EXPECT_EQ(folder->bytes, 8);
+  COTERIE_ASSERT_OK_AND_ASSIGN(const ExpertSpec* parts, catalog.Find("parts"));
+  EXPECT_EQ(parts->bytes, 12);
+}
+
+TEST_F(ExpertCatalogTest, AModelThatLacksOneOfItsFilesIsAProblem) {
+  Write("m-00001-of-00002.gguf", "GGUF1");
+  WriteManifest("parts", R"({"name": "parts", "path": "m-00001-of-00002.gguf"})");
+  const ExpertCatalog catalog = Open();
+  EXPECT_THAT(Names(catalog), IsEmpty());
+  EXPECT_THAT(catalog.problems(), ElementsAre(HasSubstr("m-00002-of-00002.gguf")));
+}
+
 TEST_F(ExpertCatalogTest, ModelFilesThatCannotBeDescribedSayWhy) {
   const auto describe = [&](const char* name, const fs::path& path) {
     return DescribeModelFile(name, (home_ / path).string(), "");

@@ -67,6 +67,68 @@ def test_a_folder_with_two_models_names_them(model: Path) -> None:
         add_now(model.parent)
 
 
+def write_folder(folder: Path, shards: dict[str, bytes]) -> Path:
+    """A Hugging Face folder as far as the store looks at it."""
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    for name, content in shards.items():
+        (folder / name).write_bytes(content)
+    if "model.safetensors" not in shards:
+        index = {"weight_map": {f"tensor{i}": name for i, name in enumerate(shards)}}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    return folder
+
+
+def test_a_hugging_face_folder_is_a_model(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "My Model", {"model.safetensors": b"weights"})
+    record = add_now(folder)
+    assert (record.name, record.path, record.bytes) == ("my-model", str(folder), 7)
+    assert Store().problem_of(record) is None
+    assert not (Store().models / "my-model.gguf").exists()
+    (folder / "config.json").write_text('{"changed": true}')
+    os.utime(folder / "config.json", ns=(1, record.mtime_ns + 10**9))
+    assert Store().problem_of(record) == "file has changed since it was added"
+    assert add_now(folder, replace=True).sha256 != record.sha256
+
+
+def test_shards_count_together_and_none_may_be_missing(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "m", {"a.safetensors": b"123", "b.safetensors": b"45"})
+    record = add_now(folder)
+    assert record.bytes == 5
+    (folder / "b.safetensors").unlink()
+    assert Store().problem_of(record) == "file is missing"
+
+
+@pytest.mark.parametrize("name", ["../x.safetensors", "/x.safetensors", "x.bin", ".x.safetensors"])
+def test_shards_of_another_folder_are_refused(tmp_path: Path, name: str) -> None:
+    folder = write_folder(tmp_path / "m", {})
+    index = {"weight_map": {"tensor": name}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(Error, match="names files that are not beside it"):
+        add_now(folder)
+
+
+def test_parts_of_a_file_are_one_model(tmp_path: Path) -> None:
+    for part in (1, 2, 3):
+        (tmp_path / f"m-{part:05}-of-00003.gguf").write_bytes(CONTENT)
+    record = add_now(tmp_path, name="m")
+    assert record.path == str(tmp_path / "m-00001-of-00003.gguf")
+    assert record.bytes == 3 * len(CONTENT)
+    assert not (Store().models / "m.gguf").exists()
+
+
+def test_a_folder_in_the_hugging_face_cache_is_found_by_its_repository(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    repo = tmp_path / "models--owner--repo"
+    folder = write_folder(repo / "snapshots" / "abc", {"model.safetensors": b"weights"})
+    (repo / "refs").mkdir()
+    (repo / "refs" / "main").write_text("abc")
+    record = add_now("hf:owner/repo")
+    assert (record.name, record.path) == ("repo", str(folder))
+
+
 @pytest.mark.parametrize("content", [b"", b"GG", b"PK\x03\x04 no model"])
 def test_a_file_of_another_kind_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x.gguf"

@@ -22,6 +22,7 @@ namespace {
 using ::coterie::testing::IsOk;
 using ::coterie::testing::StatusIs;
 using ::testing::HasSubstr;
+using ::testing::StartsWith;
 
 constexpr char kSmall[] = "smollm2-135m";
 constexpr char kCode[] = "qwen2.5-coder-0.5b";
@@ -67,6 +68,20 @@ class AssistantTest : public ::testing::Test {
     return assistant.Generate(request, [](absl::string_view) { return true; }, {});
   }
 };
+
+// It has no chat template: it continues text, and the router leaves it alone.
+TEST_F(AssistantTest, ABaseModelIsAskedByNameOnly) {
+  constexpr char kBase[] = "gemma-3-270m";
+  const auto assistant = Open();
+  for (const char* const prompt : {"Hello!", "Write a poem.", "Translate to French: cat"}) {
+    const auto route = assistant->Decide(prompt);
+    ASSERT_THAT(route, IsOk());
+    for (const ExpertScore& score : route->choice.scores) EXPECT_NE(score.expert, kBase);
+  }
+  const auto reply = Answer(*assistant, Ask("The capital of France is", kBase));
+  ASSERT_THAT(reply, IsOk());
+  EXPECT_THAT(reply->generation.text, StartsWith(" the capital of the"));
+}
 
 TEST_F(AssistantTest, RoutesLoadsEvictsAndAnswersInsideTheBudget) {
   const auto assistant = Open();

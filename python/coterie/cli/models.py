@@ -111,9 +111,9 @@ def add_model(
     what: Annotated[
         str,
         typer.Argument(
-            metavar="FILE|DIR|hf:REPO/FILE|ollama:NAME",
-            help="A GGUF file, a folder with one, a file of Hugging Face's cache, or a model of "
-            "Ollama's store.",
+            metavar="FILE|DIR|hf:REPO[/FILE]|ollama:NAME",
+            help="A GGUF file (of one in parts the first), a folder with one or in Hugging Face's "
+            "own form, either in Hugging Face's cache, or a model of Ollama's store.",
         ),
     ],
     name: Annotated[
@@ -124,7 +124,7 @@ def add_model(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Registers a model file that is on this machine already, where it lies.
+    """Registers a model that is on this machine already, where it lies.
 
     It is checked, hashed once (seconds for each GB) and never changed, moved or copied.
     """
