@@ -7,7 +7,6 @@
 #include "absl/strings/str_cat.h"
 
 #include "core/base/status_macros.h"
-#include "core/formats/unicode.h"
 
 namespace coterie {
 
@@ -46,22 +45,9 @@ absl::StatusOr<std::unique_ptr<const BpeEncoder>> BpeEncoder::Create(
   return encoder;
 }
 
-void BpeEncoder::Encode(absl::string_view text, const TokenSink& sink) const {
-  if (!normalizes_ || IsSurelyNfc(text)) {
-    EncodeNormalized(text, sink);
-    return;
-  }
-  const Normalized normalized = NormalizeNfc(text);
-  const size_t first = sink.starts == nullptr ? 0 : sink.starts->size();
-  EncodeNormalized(normalized.text, sink);
-  if (sink.starts == nullptr) return;
-  // From places in the normalised text back to places in the text.
-  auto border = normalized.borders.begin();
-  for (size_t i = first; i < sink.starts->size(); ++i) {
-    uint32_t& start = (*sink.starts)[i];
-    while (border + 1 != normalized.borders.end() && (border + 1)->to <= start) ++border;
-    start = border->is_verbatim ? border->from + (start - border->to) : border->from;
-  }
+std::optional<Normalized> BpeEncoder::Normalize(absl::string_view text) const {
+  if (!normalizes_ || IsSurelyNfc(text)) return std::nullopt;
+  return NormalizeNfc(text);
 }
 
 void BpeEncoder::EncodeNormalized(absl::string_view text, const TokenSink& sink) const {

@@ -6,6 +6,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -51,13 +52,13 @@ class BpeEncoder : public TextEncoder {
   static absl::StatusOr<std::unique_ptr<const BpeEncoder>> Create(
       const TokenizerVocabulary& vocabulary, const TokenTable& table);
 
-  void Encode(absl::string_view text, const TokenSink& sink) const override;
+  std::optional<Normalized> Normalize(absl::string_view text) const override;
+  void EncodeNormalized(absl::string_view text, const TokenSink& sink) const override;
   int64_t memory_bytes() const override;
 
  private:
   BpeEncoder(const TokenTable& table, ByteLevelRules rules, PretokenizerKind kind, bool normalizes)
       : rules_(std::move(rules)), merger_(table, rules_), kind_(kind), normalizes_(normalizes) {}
-  void EncodeNormalized(absl::string_view text, const TokenSink& sink) const;
 
   const ByteLevelRules rules_;
   PieceMerger<ByteLevelRules> merger_;

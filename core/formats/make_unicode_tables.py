@@ -14,7 +14,7 @@ code point at a time.
 import sys
 import unicodedata2 as unicode_data
 
-from tokenizers import Regex, normalizers, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
 from tokenizers import __version__ as tokenizers_version
 
 CODE_POINTS = [c for c in range(0x110000) if not 0xD800 <= c < 0xE000]
@@ -81,6 +81,23 @@ def lower_case():
     lower = normalizers.Lowercase().normalize_str
     mapped = {c: lower(chr(c)) for c in CODE_POINTS if lower(chr(c)) != chr(c)}
     return {c: ord(t) for c, t in mapped.items() if len(t) == 1}
+
+
+def word_ranges():
+    """What may not stand beside an added token that is a single word: first and last of each run.
+    """
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.add_tokens([AddedToken("!", single_word=True, normalized=False)])
+    texts = ["!" + chr(c) for c in CODE_POINTS]
+    found = tokenizer.encode_batch(texts)
+    words = [c for c, encoding in zip(CODE_POINTS, found) if not encoding.ids]
+    ranges = []
+    for c in words:
+        if ranges and ranges[-1][1] == c - 1:
+            ranges[-1][1] = c
+        else:
+            ranges.append([c, c])
+    return ranges
 
 
 def class_bytes(ccc, pairs):
@@ -167,15 +184,18 @@ namespace coterie::unicode_tables {{
          (f"{{0x{c:x},0x{v:x}}}" for c, v in sorted(lower.items())))
     emit("const Composition kCompositionRows[]",
          (f"{{0x{a:x},0x{b:x},0x{c:x}}}" for (a, b), c in sorted(pairs.items())))
+    words = word_ranges()
+    emit("const CodePointRange kWordRows[]", (f"{{0x{a:x},0x{b:x}}}" for a, b in words))
     print("""const absl::Span<const Decomposition> kDecompositions(kDecompositionRows);
 const absl::Span<const CodePointValue> kCombiningClasses(kCombiningRows);
 const absl::Span<const CodePointValue> kLowerCase(kLowerRows);
 const absl::Span<const Composition> kCompositions(kCompositionRows);
+const absl::Span<const CodePointRange> kWordRanges(kWordRows);
 
 }  // namespace coterie::unicode_tables
 // clang-format on""")
     print(f"{len(decomposed)} decompositions, {len(pairs)} compositions, {len(ccc)} marks, "
-          f"{len(lower)} lower, {len(blocks)} class bytes", file=sys.stderr)
+          f"{len(lower)} lower, {len(words)} runs of word characters, {len(blocks)} class bytes", file=sys.stderr)
 
 
 if __name__ == "__main__":

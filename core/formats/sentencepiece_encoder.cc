@@ -7,7 +7,6 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_replace.h"
 
 #include "core/base/status_macros.h"
 #include "core/formats/utf8.h"
@@ -132,30 +131,27 @@ absl::StatusOr<std::unique_ptr<const SentencePieceEncoder>> SentencePieceEncoder
   return encoder;
 }
 
-void SentencePieceEncoder::Encode(absl::string_view text, const TokenSink& sink) const {
-  const bool has_marks = text.find(kSpaceMark) != absl::string_view::npos;
-  if (text.empty() || (!has_marks && !adds_space_)) return EncodeSpaced(text, sink);
-  std::string spaced(adds_space_ ? " " : "");
-  absl::StrAppend(&spaced, text);
-  if (has_marks) absl::StrReplaceAll({{kSpaceMark, " "}}, &spaced);
-  const size_t first = sink.starts == nullptr ? 0 : sink.starts->size();
-  EncodeSpaced(spaced, sink);
-  if (sink.starts == nullptr) return;
-  // Back to places in the text: each mark there is two bytes longer.
-  size_t from = 0, to = adds_space_ ? 1 : 0;
-  for (size_t i = first; i < sink.starts->size(); ++i) {
-    uint32_t& start = (*sink.starts)[i];
-    while (to < start) {
-      const bool is_mark = text.substr(from, kSpaceMark.size()) == kSpaceMark;
-      from += is_mark ? kSpaceMark.size() : 1;
-      ++to;
-    }
-    start = static_cast<uint32_t>(from);
+std::optional<Normalized> SentencePieceEncoder::Normalize(absl::string_view text) const {
+  size_t mark = text.find(kSpaceMark);
+  if (text.empty() || (mark == absl::string_view::npos && !adds_space_)) return std::nullopt;
+  Normalized spaced;
+  const auto append = [&spaced](absl::string_view part, size_t from, bool is_verbatim) {
+    spaced.borders.push_back(
+        {static_cast<uint32_t>(spaced.text.size()), static_cast<uint32_t>(from), is_verbatim});
+    absl::StrAppend(&spaced.text, part);
+  };
+  if (adds_space_) append(" ", 0, false);
+  size_t from = 0;
+  for (; mark != absl::string_view::npos; mark = text.find(kSpaceMark, from)) {
+    if (mark > from) append(text.substr(from, mark - from), from, true);
+    append(" ", mark, false);
+    from = mark + kSpaceMark.size();
   }
+  if (from < text.size()) append(text.substr(from), from, true);
+  return spaced;
 }
 
-// The text has a space for every U+2581.
-void SentencePieceEncoder::EncodeSpaced(absl::string_view text, const TokenSink& sink) const {
+void SentencePieceEncoder::EncodeNormalized(absl::string_view text, const TokenSink& sink) const {
   if (text.empty()) return;
   PieceMerger<SentencePieceRules>::Scratch scratch;
   const size_t first = sink.ids->size();

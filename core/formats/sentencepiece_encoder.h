@@ -72,13 +72,14 @@ class SentencePieceEncoder : public TextEncoder {
   static absl::StatusOr<std::unique_ptr<const SentencePieceEncoder>> Create(
       const TokenizerVocabulary& vocabulary, const TokenTable& table);
 
-  void Encode(absl::string_view text, const TokenSink& sink) const override;
+  // The mark of a space becomes a space, as it is in the table.
+  std::optional<Normalized> Normalize(absl::string_view text) const override;
+  void EncodeNormalized(absl::string_view text, const TokenSink& sink) const override;
   int64_t memory_bytes() const override;
 
  private:
   SentencePieceEncoder(const TokenTable& table, SentencePieceRules rules, bool adds_space)
       : rules_(std::move(rules)), merger_(table, rules_), adds_space_(adds_space) {}
-  void EncodeSpaced(absl::string_view text, const TokenSink& sink) const;
 
   const SentencePieceRules rules_;
   const PieceMerger<SentencePieceRules> merger_;

@@ -8,27 +8,45 @@
 namespace coterie {
 namespace {
 
-bool IsSpaceAt(absl::string_view text, size_t i, size_t* n_bytes) {
+bool IsTakenAt(absl::string_view text, size_t i, bool spares_spaces, size_t* n_bytes) {
   const Utf8Char c = DecodeUtf8(text.data() + i);
   *n_bytes = c.n_bytes;
+  if (spares_spaces && c.code_point == ' ') return false;
   return (UnicodeClass(c.code_point) & kUnicodeSpace) != 0;
 }
 
-size_t SkipSpaces(absl::string_view text, size_t i) {
+size_t LastCharBegin(absl::string_view text, size_t end) {
+  size_t i = end - 1;
+  while (i > 0 && (static_cast<unsigned char>(text[i]) & 0xC0) == 0x80) --i;
+  return i;
+}
+
+// Where the white space ends that begins at `i`.
+size_t SkipSpaces(absl::string_view text, size_t i, bool spares_spaces) {
   size_t n_bytes;
-  while (i < text.size() && IsSpaceAt(text, i, &n_bytes)) i += n_bytes;
+  while (i < text.size() && IsTakenAt(text, i, spares_spaces, &n_bytes)) i += n_bytes;
   return i;
 }
 
 // Where the white space begins that ends at `end`, not before `from`.
-size_t SkipSpacesBack(absl::string_view text, size_t from, size_t end) {
+size_t SkipSpacesBack(absl::string_view text, size_t from, size_t end, bool spares_spaces) {
+  size_t n_bytes;
   while (end > from) {
-    size_t i = end - 1, n_bytes;
-    while (i > from && (static_cast<unsigned char>(text[i]) & 0xC0) == 0x80) --i;
-    if (!IsSpaceAt(text, i, &n_bytes)) break;
+    const size_t i = LastCharBegin(text, end);
+    if (!IsTakenAt(text, i, spares_spaces, &n_bytes)) break;
     end = i;
   }
   return end;
+}
+
+// Whether the character before `end` belongs to a word.
+bool IsWordBefore(absl::string_view text, size_t end) {
+  if (end == 0) return false;
+  return IsWordCharacter(DecodeUtf8(text.data() + LastCharBegin(text, end)).code_point);
+}
+
+bool IsWordAt(absl::string_view text, size_t i) {
+  return i < text.size() && IsWordCharacter(DecodeUtf8(text.data() + i).code_point);
 }
 
 }  // namespace
@@ -97,9 +115,16 @@ std::optional<SpecialTokens::Match> SpecialTokens::FindNext(absl::string_view te
     const Token* token = nullptr;
     const size_t end = LongestAt(text, begin, run->trusted ? run->end : begin, &token);
     if (token == nullptr) continue;
+    if (token->is_word && (IsWordBefore(text, begin) || IsWordAt(text, end))) {
+      begin = end - 1;
+      continue;
+    }
     Match match = {begin, end, begin, token->id};
-    if (token->strips_left) match.begin = SkipSpacesBack(text, cursor->settled, begin);
-    if (token->strips_right) match.end = SkipSpaces(text, end);
+    const bool spares_spaces = token->spares_spaces;
+    if (token->strips_left) {
+      match.begin = SkipSpacesBack(text, std::min(cursor->settled, begin), begin, spares_spaces);
+    }
+    if (token->strips_right) match.end = SkipSpaces(text, end, spares_spaces);
     *cursor = {end, match.end};
     return match;
   }

@@ -30,7 +30,9 @@ class SpecialTokens {
   struct Token {
     TokenId id;
     bool is_blank = false;  // White space, which untrusted text may become too.
-    bool strips_left = false, strips_right = false;  // Takes white space beside it with it.
+    bool is_word = false;   // Not where it is part of a word.
+    bool strips_left = false, strips_right = false;  // Takes white space beside it with it,
+    bool spares_spaces = false;                      // but no U+0020, which here stands for a mark.
   };
   // False if the text is there already. Requires a text that is not empty.
   bool Add(absl::string_view text, const Token& token);

@@ -1,11 +1,13 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "absl/strings/string_view.h"
 
 #include "core/formats/token_table.h"
+#include "core/formats/unicode.h"
 
 namespace coterie {
 
@@ -26,14 +28,19 @@ struct TokenSink {
 };
 
 // Turns a stretch of text without special tokens into tokens: what differs between the families of
-// tokenizers. Const and thread-safe.
+// tokenizers. Const and thread-safe. All text is well-formed UTF-8 of less than 2^31 bytes. No
+// control token is ever appended, whatever the text, but for the one that a family uses for words
+// it does not know.
 class TextEncoder {
  public:
   virtual ~TextEncoder() = default;
 
-  // Requires well-formed UTF-8 of less than 2^31 bytes. Never appends a control token, whatever the
-  // text, but for the one that a family uses for words it does not know.
-  virtual void Encode(absl::string_view text, const TokenSink& sink) const = 0;
+  void Encode(absl::string_view text, const TokenSink& sink) const;
+
+  // What the text becomes before anything is looked for in it; nullopt: it stays as it is.
+  virtual std::optional<Normalized> Normalize(absl::string_view) const { return std::nullopt; }
+  // Encodes text that Normalize gave back, or a part of it.
+  virtual void EncodeNormalized(absl::string_view text, const TokenSink& sink) const = 0;
 
   virtual int64_t memory_bytes() const = 0;
 };

@@ -47,28 +47,94 @@ size_t AppendRepaired(absl::string_view text, bool is_all, std::string* out) {
   return 0;
 }
 
+// Adds a run, or makes the last one longer.
+void ExtendRuns(size_t end, bool trusted, std::vector<TrustRun>* runs) {
+  if (runs->empty() || runs->back().trusted != trusted) runs->push_back({0, trusted});
+  runs->back().end = end;
+}
+
+// The runs of text[begin, end).
+std::vector<TrustRun> RunsOf(size_t begin, size_t end, absl::Span<const TrustRun> runs) {
+  std::vector<TrustRun> part;
+  auto run = std::upper_bound(runs.begin(), runs.end(), begin,
+                              [](size_t at, const TrustRun& r) { return at < r.end; });
+  for (size_t at = begin; at < end; ++run) {
+    at = std::min(run->end, end);
+    ExtendRuns(at - begin, run->trusted, &part);
+  }
+  return part;
+}
+
+// What `runs` of a text are in its normalised form: a character is trusted if all was that it is
+// made of.
+std::vector<TrustRun> RunsAfter(const Normalized& normalized, absl::Span<const TrustRun> runs) {
+  std::vector<TrustRun> after;
+  const auto& borders = normalized.borders;
+  for (size_t i = 0; i < borders.size(); ++i) {
+    const bool is_last = i + 1 == borders.size();
+    const size_t to_end = is_last ? normalized.text.size() : borders[i + 1].to;
+    const size_t from_end = is_last ? runs.back().end : borders[i + 1].from;
+    const std::vector<TrustRun> sources = RunsOf(borders[i].from, from_end, runs);
+    if (borders[i].is_verbatim) {
+      for (const TrustRun& run : sources) ExtendRuns(borders[i].to + run.end, run.trusted, &after);
+    } else if (to_end > borders[i].to) {
+      const bool trusted = std::all_of(sources.begin(), sources.end(),
+                                       [](const TrustRun& run) { return run.trusted; });
+      ExtendRuns(to_end, trusted, &after);
+    }
+  }
+  return after;
+}
+
+// Appends the tokens that `specials` finds and lets encode(begin, end) append what lies between.
+template <typename Encode>
+void SplitAtTokens(const SpecialTokens& specials, absl::string_view text,
+                   absl::Span<const TrustRun> runs, const TokenSink& sink, Encode encode) {
+  const auto hand_on = [&](size_t begin, size_t end) {
+    if (begin >= end) return;
+    const size_t first = sink.starts == nullptr ? 0 : sink.starts->size();
+    encode(begin, end);
+    if (sink.starts == nullptr) return;
+    for (size_t i = first; i < sink.starts->size(); ++i) {
+      (*sink.starts)[i] += static_cast<uint32_t>(begin);
+    }
+  };
+  SpecialTokens::Cursor cursor;
+  size_t pending = 0;
+  while (const auto match = specials.FindNext(text, runs, &cursor)) {
+    hand_on(pending, match->begin);
+    sink.Append(match->id, static_cast<uint32_t>(match->text_begin));
+    pending = match->end;
+  }
+  hand_on(pending, text.size());
+}
+
 }  // namespace
 
-void Tokenizer::EncodePlain(absl::string_view text, size_t begin, size_t end,
-                            const TokenSink& sink) const {
-  const size_t n_before = sink.starts == nullptr ? 0 : sink.starts->size();
-  encoder_->Encode(text.substr(begin, end - begin), sink);
-  if (sink.starts == nullptr) return;
-  for (size_t i = n_before; i < sink.starts->size(); ++i) {
-    (*sink.starts)[i] += static_cast<uint32_t>(begin);
-  }
+void Tokenizer::EncodeStretch(absl::string_view stretch, absl::Span<const TrustRun> runs,
+                              const TokenSink& sink) const {
+  const std::optional<Normalized> normalized = encoder_->Normalize(stretch);
+  const absl::string_view text = normalized.has_value() ? normalized->text : stretch;
+  const std::vector<TrustRun> late_runs = normalized.has_value()
+                                              ? RunsAfter(*normalized, runs)
+                                              : std::vector<TrustRun>(runs.begin(), runs.end());
+  const size_t first = sink.starts == nullptr ? 0 : sink.starts->size();
+  SplitAtTokens(late_specials_, text, late_runs, sink, [&](size_t begin, size_t end) {
+    encoder_->EncodeNormalized(text.substr(begin, end - begin), sink);
+  });
+  if (normalized.has_value() && sink.starts != nullptr) normalized->MapBack(sink.starts, first);
 }
 
 void Tokenizer::EncodeJoined(absl::string_view text, absl::Span<const TrustRun> runs,
                              const TokenSink& sink) const {
-  SpecialTokens::Cursor cursor;
-  size_t pending = 0;
-  while (const auto match = specials_.FindNext(text, runs, &cursor)) {
-    if (pending < match->begin) EncodePlain(text, pending, match->begin, sink);
-    sink.Append(match->id, static_cast<uint32_t>(match->text_begin));
-    pending = match->end;
-  }
-  if (pending < text.size()) EncodePlain(text, pending, text.size(), sink);
+  SplitAtTokens(specials_, text, runs, sink, [&](size_t begin, size_t end) {
+    const absl::string_view stretch = text.substr(begin, end - begin);
+    if (late_specials_.empty()) {
+      encoder_->Encode(stretch, sink);
+    } else {
+      EncodeStretch(stretch, RunsOf(begin, end, runs), sink);
+    }
+  });
 }
 
 absl::StatusOr<Encoding> Tokenizer::Encode(absl::Span<const TextPiece> pieces,
@@ -84,9 +150,7 @@ absl::StatusOr<Encoding> Tokenizer::Encode(absl::Span<const TextPiece> pieces,
     COTERIE_RETURN_IF_ERROR(CheckText(pieces[i].text, absl::StrCat("piece=", i, ", ")));
     if (pieces[i].text.empty()) continue;
     text += pieces[i].text;
-    const bool continues = !runs.empty() && runs.back().trusted == pieces[i].trusted;
-    if (!continues) runs.push_back({0, pieces[i].trusted});
-    runs.back().end = text.size();
+    ExtendRuns(text.size(), pieces[i].trusted, &runs);
     speakers.push_back({text.size(), pieces[i].role});
     if (text.size() > kMaxTextBytes) return CheckText(text, "all pieces, ");
   }
@@ -149,6 +213,7 @@ std::string Tokenizer::Decode(absl::Span<const TokenId> ids, bool skip_special) 
 
 std::optional<TokenId> Tokenizer::Find(absl::string_view token_text) const {
   TokenId id = specials_.Lookup(token_text);
+  if (id < 0) id = late_specials_.Lookup(token_text);
   if (id < 0) id = table_->Lookup(token_text);
   return id < 0 ? std::nullopt : std::make_optional(id);
 }
@@ -163,7 +228,8 @@ bool Tokenizer::IsEndOfGeneration(TokenId id) const {
 
 int64_t Tokenizer::memory_bytes() const {
   return static_cast<int64_t>(sizeof(*this) + types_.capacity() * sizeof(TokenType)) +
-         table_->memory_bytes() + encoder_->memory_bytes() + specials_.memory_bytes();
+         table_->memory_bytes() + encoder_->memory_bytes() + specials_.memory_bytes() +
+         late_specials_.memory_bytes();
 }
 
 std::string TextStream::Append(TokenId id) {

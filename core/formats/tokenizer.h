@@ -45,6 +45,7 @@ class Tokenizer {
       const TokenizerVocabulary& vocabulary);
   // At least what memory_bytes() of the file's tokenizer will be, before it is built.
   static absl::StatusOr<int64_t> EstimateBytes(const GgufFile& file);
+  static int64_t EstimateBytes(const TokenizerVocabulary& vocabulary);
 
   // Encodes pieces as one text: merges run across their borders, but special tokens are only
   // recognised where every byte is trusted. Whatever an untrusted piece holds becomes plain text
@@ -82,16 +83,22 @@ class Tokenizer {
 
  private:
   Tokenizer() = default;
+  absl::StatusOr<std::string> LiteralText(const TokenizerVocabulary& vocabulary,
+                                          const TokenizerVocabulary::Literal& rules) const;
+  absl::Status AddSpecials(const TokenizerVocabulary& vocabulary);
   absl::Status BuildMerging(const TokenizerVocabulary& vocabulary);
   absl::Status BuildWordPiece(const TokenizerVocabulary& vocabulary);
   void FindEndsOfGeneration(const TokenizerVocabulary& vocabulary);
   void EncodeJoined(absl::string_view text, absl::Span<const TrustRun> runs,
                     const TokenSink& sink) const;
-  void EncodePlain(absl::string_view text, size_t begin, size_t end, const TokenSink& sink) const;
+  // Encodes what lies between the special tokens of the first kind.
+  void EncodeStretch(absl::string_view stretch, absl::Span<const TrustRun> runs,
+                     const TokenSink& sink) const;
 
   std::unique_ptr<const TokenTable> table_;
   std::unique_ptr<const TextEncoder> encoder_;
-  SpecialTokens specials_;
+  SpecialTokens specials_;                // Found in the text as it is.
+  SpecialTokens late_specials_;           // Found in what remains, once it is normalised.
   std::vector<TokenType> types_;          // [n_vocab]
   std::vector<TokenId> prefix_, suffix_;  // What add_special adds.
   std::vector<TokenId> ends_;             // Sorted.

@@ -97,30 +97,6 @@ absl::Status IndexTokens(const TokenizerVocabulary& vocabulary, TokenTable* tabl
   return absl::OkStatus();
 }
 
-absl::Status AddSpecials(const TokenizerVocabulary& vocabulary, SpecialTokens* specials) {
-  size_t n_bytes = 0;
-  for (size_t i = 0; i < vocabulary.tokens.size(); ++i) {
-    const auto id = static_cast<TokenId>(i);
-    const TokenType type = vocabulary.type(id);
-    const bool is_special = type == TokenType::kControl || type == TokenType::kUserDefined ||
-                            type == TokenType::kUnknown;
-    if (!is_special || vocabulary.tokens[i].empty()) continue;
-    std::string text(vocabulary.tokens[i]);
-    n_bytes += text.size();
-    if (text.size() > kMaxSpecialTokenBytes || n_bytes > kMaxSpecialBytes) {
-      return vocabulary.BadToken(id, "special tokens are too long");
-    }
-    const bool is_blank = vocabulary.IsBlank(id);
-    // llama.cpp's converter writes spaces here. The reference knows the tokens by the mark and
-    // leaves spaces to the merges.
-    if (is_blank) absl::StrReplaceAll({{" ", kSpaceMark}}, &text);
-    if (!specials->Add(text, {.id = id, .is_blank = is_blank})) {
-      return vocabulary.BadToken(id, "a special token stands twice");
-    }
-  }
-  return absl::OkStatus();
-}
-
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<const Tokenizer>> Tokenizer::FromVocabulary(
@@ -134,16 +110,18 @@ absl::StatusOr<std::unique_ptr<const Tokenizer>> Tokenizer::FromVocabulary(
   COTERIE_ASSIGN_OR_RETURN(std::unique_ptr<TokenTable> table, CopyTokens(vocabulary));
   COTERIE_RETURN_IF_ERROR(IndexTokens(vocabulary, table.get()));
   std::unique_ptr<Tokenizer> tokenizer(new Tokenizer);
-  COTERIE_RETURN_IF_ERROR(AddSpecials(vocabulary, &tokenizer->specials_));
   tokenizer->table_ = std::move(table);
   for (TokenId id = 0; id < tokenizer->n_vocab(); ++id) {
     tokenizer->types_.push_back(vocabulary.type(id));
   }
   tokenizer->bos_ = vocabulary.bos;
   tokenizer->eos_ = vocabulary.eos;
+  tokenizer->prefix_ = vocabulary.prefix;
+  tokenizer->suffix_ = vocabulary.suffix;
   COTERIE_RETURN_IF_ERROR(vocabulary.family == TokenizerFamily::kWordPiece
                               ? tokenizer->BuildWordPiece(vocabulary)
                               : tokenizer->BuildMerging(vocabulary));
+  COTERIE_RETURN_IF_ERROR(tokenizer->AddSpecials(vocabulary));
   tokenizer->FindEndsOfGeneration(vocabulary);
   return tokenizer;
 }
@@ -159,6 +137,10 @@ absl::StatusOr<int64_t> Tokenizer::EstimateBytes(const GgufFile& file) {
   std::vector<std::string> storage;
   COTERIE_ASSIGN_OR_RETURN(const TokenizerVocabulary vocabulary,
                            TokenizerVocabulary::FromGguf(file, &storage));
+  return EstimateBytes(vocabulary);
+}
+
+int64_t Tokenizer::EstimateBytes(const TokenizerVocabulary& vocabulary) {
   // Tables are filled to a third at least, with slots of 8 bytes a token and 16 a merge.
   const bool is_chars = vocabulary.family == TokenizerFamily::kSentencePiece;
   int64_t bytes = 8192 + (is_chars ? PairFilter().memory_bytes() : 0) +
@@ -172,6 +154,55 @@ absl::StatusOr<int64_t> Tokenizer::EstimateBytes(const GgufFile& file) {
   return bytes;
 }
 
+// The text by which the reference finds a special token.
+absl::StatusOr<std::string> Tokenizer::LiteralText(
+    const TokenizerVocabulary& vocabulary, const TokenizerVocabulary::Literal& rules) const {
+  std::string text(vocabulary.tokens[rules.id]);
+  // llama.cpp's converter writes spaces here. The reference knows the tokens by the mark and
+  // leaves spaces to the merges.
+  const bool is_converted = !vocabulary.scores.empty();
+  if (is_converted && vocabulary.IsBlank(rules.id)) absl::StrReplaceAll({{" ", kSpaceMark}}, &text);
+  if (!rules.is_normalized) return text;
+  if (vocabulary.adds_space || vocabulary.family == TokenizerFamily::kWordPiece) {
+    return absl::UnimplementedError(
+        vocabulary.BadToken(rules.id, "a token is to be found in normalised text").message());
+  }
+  const std::optional<Normalized> normalized = encoder_->Normalize(text);
+  return normalized.has_value() ? normalized->text : text;
+}
+
+absl::Status Tokenizer::AddSpecials(const TokenizerVocabulary& vocabulary) {
+  auto literal = vocabulary.literals.begin();
+  size_t n_bytes = 0;
+  for (size_t i = 0; i < vocabulary.tokens.size(); ++i) {
+    const auto id = static_cast<TokenId>(i);
+    while (literal != vocabulary.literals.end() && literal->id < id) ++literal;
+    const TokenType type = vocabulary.type(id);
+    const bool is_special = type == TokenType::kControl || type == TokenType::kUserDefined ||
+                            type == TokenType::kUnknown;
+    if (!is_special || vocabulary.tokens[i].empty()) continue;
+    const bool has_rules = literal != vocabulary.literals.end() && literal->id == id;
+    const auto rules = has_rules ? *literal : TokenizerVocabulary::Literal{.id = id};
+    COTERIE_ASSIGN_OR_RETURN(const std::string text, LiteralText(vocabulary, rules));
+    n_bytes += text.size();
+    if (text.size() > kMaxSpecialTokenBytes || n_bytes > kMaxSpecialBytes) {
+      return vocabulary.BadToken(id, "special tokens are too long");
+    }
+    SpecialTokens& tokens = rules.is_normalized ? late_specials_ : specials_;
+    const bool has_marks =
+        rules.is_normalized && vocabulary.family == TokenizerFamily::kSentencePiece;
+    if (!tokens.Add(text, {.id = id,
+                           .is_blank = vocabulary.IsBlank(id),
+                           .is_word = rules.is_word,
+                           .strips_left = rules.strips_left,
+                           .strips_right = rules.strips_right,
+                           .spares_spaces = has_marks})) {
+      return vocabulary.BadToken(id, "a special token stands twice");
+    }
+  }
+  return absl::OkStatus();
+}
+
 absl::Status Tokenizer::BuildMerging(const TokenizerVocabulary& vocabulary) {
   if (vocabulary.family == TokenizerFamily::kByteLevelBpe) {
     COTERIE_ASSIGN_OR_RETURN(encoder_, BpeEncoder::Create(vocabulary, *table_));
@@ -179,42 +210,24 @@ absl::Status Tokenizer::BuildMerging(const TokenizerVocabulary& vocabulary) {
     COTERIE_ASSIGN_OR_RETURN(encoder_, SentencePieceEncoder::Create(vocabulary, *table_));
     removes_space_ = vocabulary.adds_space;
   }
-  const auto missing = [&](absl::string_view name) {
-    return absl::DataLossError(
-        absl::StrCat("a token is to be added to every text but not named: ", "tokenizer.ggml.",
-                     name, "_token_id is absent, file=", vocabulary.origin));
-  };
-  if (vocabulary.add_bos && !bos_.has_value()) return missing("bos");
-  if (vocabulary.add_eos && !eos_.has_value()) return missing("eos");
-  if (vocabulary.add_bos) prefix_ = {*bos_};
-  if (vocabulary.add_eos) suffix_ = {*eos_};
   return absl::OkStatus();
 }
 
 absl::Status Tokenizer::BuildWordPiece(const TokenizerVocabulary& vocabulary) {
-  const auto id_of = [&](std::optional<TokenId> named, const char* text) {
-    return named.has_value() ? *named : Find(text).value_or(-1);
-  };
-  const TokenId unknown = id_of(vocabulary.unknown, "[UNK]");
-  const TokenId cls = id_of(vocabulary.cls.has_value() ? vocabulary.cls : bos_, "[CLS]");
-  const TokenId separator = id_of(vocabulary.separator, "[SEP]");
-  if (unknown < 0 || cls < 0 || separator < 0) {
+  if (!vocabulary.unknown.has_value() || prefix_.empty() || suffix_.empty()) {
     return absl::DataLossError(
         absl::StrCat("a BERT vocabulary needs [UNK], [CLS] and [SEP]: file=", vocabulary.origin));
   }
-  encoder_ = std::make_unique<WordPieceEncoder>(*table_, unknown);
+  encoder_ = std::make_unique<WordPieceEncoder>(*table_, *vocabulary.unknown);
   joins_words_ = true;
-  prefix_ = {cls};
-  suffix_ = {separator};
   return absl::OkStatus();
 }
 
 void Tokenizer::FindEndsOfGeneration(const TokenizerVocabulary& vocabulary) {
-  for (const auto& id : {vocabulary.eos, vocabulary.eot, vocabulary.eom}) {
-    if (id.has_value()) ends_.push_back(*id);
-  }
+  ends_ = vocabulary.ends;
+  if (eos_.has_value()) ends_.push_back(*eos_);
   for (const char* name : kEndNames) {
-    const TokenId id = specials_.Lookup(name);
+    const TokenId id = Find(name).value_or(-1);
     if (id >= 0 && IsControl(id)) ends_.push_back(id);
   }
   std::sort(ends_.begin(), ends_.end());

@@ -1,5 +1,6 @@
 #include "core/formats/tokenizer_vocabulary.h"
 
+#include <algorithm>
 #include <array>
 #include <utility>
 
@@ -85,21 +86,36 @@ absl::Status ReadId(const GgufFile& file, absl::string_view name, size_t n_token
 }
 
 absl::Status ReadIds(const GgufFile& file, TokenizerVocabulary* vocabulary) {
+  std::optional<TokenId> eot, eom;
   const struct {
     const char* name;
     std::optional<TokenId>* id;
   } rows[] = {
-      {"bos", &vocabulary->bos},
-      {"eos", &vocabulary->eos},
-      {"eot", &vocabulary->eot},
-      {"eom", &vocabulary->eom},
+      {"bos", &vocabulary->bos},         {"eos", &vocabulary->eos}, {"eot", &eot}, {"eom", &eom},
       {"unknown", &vocabulary->unknown},
-      {"cls", &vocabulary->cls},
-      {"seperator", &vocabulary->separator},  // So spelt in the files.
   };
   for (const auto& row : rows) {
     COTERIE_RETURN_IF_ERROR(ReadId(file, row.name, vocabulary->tokens.size(), row.id));
   }
+  for (const auto& id : {eot, eom}) {
+    if (id.has_value()) vocabulary->ends.push_back(*id);
+  }
+  return absl::OkStatus();
+}
+
+// Reads tokenizer.ggml.add_NAME_token and, if so, adds the token to `where`.
+absl::Status ReadAddition(const GgufFile& file, absl::string_view name, bool by_default,
+                          std::optional<TokenId> id, std::vector<TokenId>* where) {
+  COTERIE_ASSIGN_OR_RETURN(
+      const bool adds,
+      file.GetBool(absl::StrCat("tokenizer.ggml.add_", name, "_token"), by_default));
+  if (!adds) return absl::OkStatus();
+  if (!id.has_value()) {
+    return absl::DataLossError(
+        absl::StrCat("a token is to be added to every text but not named: ", "tokenizer.ggml.",
+                     name, "_token_id is absent, file=", file.path()));
+  }
+  where->push_back(*id);
   return absl::OkStatus();
 }
 
@@ -109,11 +125,9 @@ absl::Status ReadByteLevel(const GgufFile& file, TokenizerVocabulary* vocabulary
   vocabulary->pre = std::string(pre);
   // Files of this family were written before there was a key for it.
   const bool adds_bos = PretokenizerNamed(pre) == PretokenizerKind::kLlama3;
-  COTERIE_ASSIGN_OR_RETURN(vocabulary->add_bos,
-                           file.GetBool("tokenizer.ggml.add_bos_token", adds_bos));
-  COTERIE_ASSIGN_OR_RETURN(vocabulary->add_eos,
-                           file.GetBool("tokenizer.ggml.add_eos_token", false));
-  return absl::OkStatus();
+  COTERIE_RETURN_IF_ERROR(
+      ReadAddition(file, "bos", adds_bos, vocabulary->bos, &vocabulary->prefix));
+  return ReadAddition(file, "eos", false, vocabulary->eos, &vocabulary->suffix);
 }
 
 absl::Status ReadSentencePiece(const GgufFile& file, TokenizerVocabulary* vocabulary) {
@@ -139,10 +153,8 @@ absl::Status ReadSentencePiece(const GgufFile& file, TokenizerVocabulary* vocabu
   // The defaults are those of files that were written before there were keys for it.
   COTERIE_ASSIGN_OR_RETURN(vocabulary->adds_space,
                            file.GetBool("tokenizer.ggml.add_space_prefix", true));
-  COTERIE_ASSIGN_OR_RETURN(vocabulary->add_bos, file.GetBool("tokenizer.ggml.add_bos_token", true));
-  COTERIE_ASSIGN_OR_RETURN(vocabulary->add_eos,
-                           file.GetBool("tokenizer.ggml.add_eos_token", false));
-  return absl::OkStatus();
+  COTERIE_RETURN_IF_ERROR(ReadAddition(file, "bos", true, vocabulary->bos, &vocabulary->prefix));
+  return ReadAddition(file, "eos", false, vocabulary->eos, &vocabulary->suffix);
 }
 
 // llama.cpp's converter marks the pieces that begin a word, BERT's own files those that do not.
@@ -158,6 +170,33 @@ void MarkContinuations(TokenizerVocabulary* vocabulary, std::vector<std::string>
       token = storage->back();
     }
   }
+}
+
+// BERT's special tokens, by name where no key names them.
+void FindBertTokens(std::optional<TokenId> cls, std::optional<TokenId> separator,
+                    TokenizerVocabulary* vocabulary) {
+  const auto id_of = [&](std::optional<TokenId> named, absl::string_view text) {
+    const auto& tokens = vocabulary->tokens;
+    const auto found = std::find(tokens.begin(), tokens.end(), text);
+    if (named.has_value() || found == tokens.end()) return named;
+    return std::make_optional(static_cast<TokenId>(found - tokens.begin()));
+  };
+  vocabulary->unknown = id_of(vocabulary->unknown, "[UNK]");
+  if (const auto id = id_of(cls, "[CLS]")) vocabulary->prefix = {*id};
+  if (const auto id = id_of(separator, "[SEP]")) vocabulary->suffix = {*id};
+}
+
+absl::Status ReadWordPiece(const GgufFile& file, TokenizerVocabulary* vocabulary,
+                           std::vector<std::string>* storage) {
+  vocabulary->family = TokenizerFamily::kWordPiece;
+  std::optional<TokenId> cls, separator;
+  const size_t n_tokens = vocabulary->tokens.size();
+  COTERIE_RETURN_IF_ERROR(ReadId(file, "cls", n_tokens, &cls));
+  COTERIE_RETURN_IF_ERROR(
+      ReadId(file, "seperator", n_tokens, &separator));  // So spelt in the files.
+  FindBertTokens(cls.has_value() ? cls : vocabulary->bos, separator, vocabulary);
+  MarkContinuations(vocabulary, storage);
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -180,8 +219,7 @@ absl::StatusOr<TokenizerVocabulary> TokenizerVocabulary::FromGguf(
   } else if (model == "llama") {
     COTERIE_RETURN_IF_ERROR(ReadSentencePiece(file, &vocabulary));
   } else {
-    vocabulary.family = TokenizerFamily::kWordPiece;
-    MarkContinuations(&vocabulary, storage);
+    COTERIE_RETURN_IF_ERROR(ReadWordPiece(file, &vocabulary, storage));
   }
   return vocabulary;
 }
@@ -246,6 +284,7 @@ TokenizerVocabulary WordPieceVocabulary(const std::vector<std::string>& lines) {
                             line == "[SEP]" || line == "[MASK]";
     vocabulary.types.push_back(is_control ? TokenType::kControl : TokenType::kNormal);
   }
+  FindBertTokens(std::nullopt, std::nullopt, &vocabulary);
   return vocabulary;
 }
 

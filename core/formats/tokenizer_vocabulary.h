@@ -57,11 +57,18 @@ struct TokenizerVocabulary {
 
   bool adds_space = false;  // SentencePiece: before every stretch between special tokens.
 
-  std::optional<TokenId> bos, eos, eot, eom;
-  std::optional<TokenId> unknown;         // SentencePiece, WordPiece.
-  std::optional<TokenId> cls, separator;  // WordPiece.
-  bool add_bos = false;
-  bool add_eos = false;
+  // How special tokens are looked for; absent: as they are written.
+  struct Literal {
+    TokenId id;
+    bool is_normalized = false;  // After the text was normalised, and the token likewise.
+    bool is_word = false, strips_left = false, strips_right = false;  // See SpecialTokens::Token.
+  };
+  std::vector<Literal> literals;  // By id.
+
+  std::optional<TokenId> bos, eos;
+  std::vector<TokenId> ends;            // Besides eos: what ends a turn or a message.
+  std::optional<TokenId> unknown;       // SentencePiece, WordPiece.
+  std::vector<TokenId> prefix, suffix;  // What add_special adds.
 
   TokenType type(TokenId id) const { return types.empty() ? TokenType::kNormal : types[id]; }
   // A user-defined token of white space. SentencePiece's only: it has no structure to protect, and

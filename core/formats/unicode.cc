@@ -143,6 +143,23 @@ bool IsSurelyNfc(absl::string_view text) {
   return true;
 }
 
+bool IsWordCharacter(uint32_t code_point) {
+  const auto& ranges = unicode_tables::kWordRanges;
+  const auto range = std::lower_bound(
+      ranges.begin(), ranges.end(), code_point,
+      [](const unicode_tables::CodePointRange& r, uint32_t wanted) { return r.last < wanted; });
+  return range != ranges.end() && range->first <= code_point;
+}
+
+void Normalized::MapBack(std::vector<uint32_t>* places, size_t first) const {
+  auto border = borders.begin();
+  for (size_t i = first; i < places->size(); ++i) {
+    uint32_t& place = (*places)[i];
+    while (border + 1 != borders.end() && (border + 1)->to <= place) ++border;
+    place = border->is_verbatim ? border->from + (place - border->to) : border->from;
+  }
+}
+
 Normalized NormalizeNfc(absl::string_view text) {
   Normalized result;
   result.text.reserve(text.size() + 16);

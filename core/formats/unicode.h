@@ -51,18 +51,25 @@ void Compose(std::vector<PlacedChar>* text);
 // True if NFC leaves the text as it is. Exact only in one direction: false means "perhaps not".
 bool IsSurelyNfc(absl::string_view text);
 
-// NFC of well-formed UTF-8 of less than 2^32 bytes.
+// True if the code point belongs to a word, where an added token may have to be one.
+bool IsWordCharacter(uint32_t code_point);
+
+// Text that was changed, of less than 2^32 bytes.
 struct Normalized {
   std::string text;
   // Where stretches of `text` come from, sorted: bytes from `to` on began at `from` in the source,
-  // byte for byte until the next border if `is_verbatim`, else all at `from`.
+  // byte for byte until the next border if `is_verbatim`, else all at `from`. The first is at 0.
   struct Border {
     uint32_t to;
     uint32_t from;
     bool is_verbatim;
   };
   std::vector<Border> borders;
+
+  // Turns places[first, end), sorted places in `text`, into places in the source.
+  void MapBack(std::vector<uint32_t>* places, size_t first) const;
 };
+// Requires well-formed UTF-8.
 Normalized NormalizeNfc(absl::string_view text);
 
 }  // namespace coterie

@@ -20,6 +20,12 @@ struct CodePointValue {
   uint32_t value;
 };
 
+// Inclusive.
+struct CodePointRange {
+  uint32_t first;
+  uint32_t last;
+};
+
 struct Composition {
   uint32_t first;
   uint32_t second;
@@ -36,5 +42,6 @@ extern const uint32_t kDecompositionPool[];
 extern const absl::Span<const CodePointValue> kCombiningClasses;  // Canonical combining class.
 extern const absl::Span<const CodePointValue> kLowerCase;
 extern const absl::Span<const Composition> kCompositions;
+extern const absl::Span<const CodePointRange> kWordRanges;  // \w of Hugging Face's regex engine.
 
 }  // namespace coterie::unicode_tables

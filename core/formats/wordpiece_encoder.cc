@@ -97,7 +97,7 @@ void WordPieceEncoder::EncodeWord(Word* word, const TokenSink& sink) const {
   word->Clear();
 }
 
-void WordPieceEncoder::Encode(absl::string_view text, const TokenSink& sink) const {
+void WordPieceEncoder::EncodeNormalized(absl::string_view text, const TokenSink& sink) const {
   Word word;
   for (const PlacedChar& c : NormalizeForBert(text)) {
     if (c.code_point == ' ') {

@@ -17,7 +17,7 @@ class WordPieceEncoder : public TextEncoder {
  public:
   WordPieceEncoder(const TokenTable& table, TokenId unknown) : table_(table), unknown_(unknown) {}
 
-  void Encode(absl::string_view text, const TokenSink& sink) const override;
+  void EncodeNormalized(absl::string_view text, const TokenSink& sink) const override;
   int64_t memory_bytes() const override { return 0; }
 
  private:

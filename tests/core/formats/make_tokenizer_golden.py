@@ -4,8 +4,9 @@
     pip install tokenizers==0.23.3 gguf==0.19.0
     python make_tokenizer_golden.py small OUT_DIR
         small vocabularies trained here, 250 cases a family: what tests/data/tokenizers holds
-    python make_tokenizer_golden.py stress FAMILY OUT_FILE N [--gguf FILE | --vocab vocab.txt]
-        N random cases and a sweep over every code point on a real vocabulary; then run
+    python make_tokenizer_golden.py stress FAMILY OUT_FILE N --gguf FILE [--full]
+        N random cases and a sweep over every code point (four with --full) on the vocabulary of a
+        model, or for wordpiece of router/default_router.gguf; then run
         COTERIE_TOKENIZER_CASES=OUT_FILE core_formats_tests --gtest_filter='TokenizerGolden*'
 
 FAMILY: gpt2 smollm llama3 qwen2 sentencepiece wordpiece. A case file is JSON Lines: first the vocabulary, or the
@@ -145,13 +146,19 @@ def cases(rng, text, specials, n):
     return [rng.choice(makers)() for _ in range(n)]
 
 
-def sweep(context):
-    """Every code point between two of its neighbours and in a context."""
+CONTEXTS = ["", "a", " ", "\u0301e"]
+
+
+def sweep(contexts):
+    """Every code point between two of its neighbours, in each context."""
     points = [chr(c) for c in range(0x110000) if not 0xD800 <= c < 0xE000]
-    return [context.join(points[i:i + 32]) for i in range(0, len(points), 32)]
+    return [context.join(points[i:i + 64]) for i in range(0, len(points), 64)
+            for context in contexts(i)]
 
 
 def write(path, head, tokenizer, texts):
+    """Cases for a vocabulary in `head` and for the same in Hugging Face's form."""
+    head["tokenizer"] = json.loads(tokenizer.to_str())
     with open(path, "w", encoding="utf-8") as out:
         print(json.dumps(head, ensure_ascii=True), file=out)
         for text, encoding in zip(texts, tokenizer.encode_batch(texts)):
@@ -169,6 +176,11 @@ def read_gguf(path):
     if "tokenizer.ggml.scores" in fields:
         return strings("tokenizer.ggml.tokens"), fields["tokenizer.ggml.scores"].contents(), types
     return strings("tokenizer.ggml.tokens"), strings("tokenizer.ggml.merges"), types
+
+
+def read_wordpiece(path):
+    from gguf import GGUFReader
+    return GGUFReader(path).fields["router.encoder.vocabulary"].contents()
 
 
 def train_byte_level(family, text, specials):
@@ -238,24 +250,69 @@ def small(out_dir):
           cases(random.Random(2), text, ["[CLS]", "[MASK]"], 250))
 
 
-def stress(family, out, n, gguf, vocab):
+def flags(rng, family, base):
+    """Added tokens with every flag, and texts full of them; in Hugging Face's form only."""
+    contents = ["<a>", "<a", "qab", "qb", "\u00e9q", "e\u0301x", " qs", "sq ", "\u2581qt", "w_1q",
+                "\u0301", "qab<q", "q<<", "q\n"]  # None is in the vocabulary.
+    assert not set(contents) & set(base.get_vocab())
+    texts = []
+    for content in contents:
+        kinds = dict(zip(("single_word", "lstrip", "rstrip", "normalized", "special"),
+                         (rng.random() < 0.4 for _ in range(5))))
+        base.add_tokens([AddedToken(content, **kinds)])
+    bits = contents + [" ", "  ", "\t", "\u00a0", "\u3000", "x", "_", "\u0338", "e", "q", "\u4e00", "."]
+    for _ in range(400):
+        texts.append("".join(rng.choice(bits) for _ in range(rng.randrange(1, 12))))
+    return base, texts
+
+
+def small(out_dir):
+    text = corpus()
+    specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|im|>", "<tool_call>"]
+    for family, pre in PRE.items():
+        tokens, merges, types = train_byte_level(family, text[:200000], specials)
+        head = {"pre": pre, "tokens": tokens, "merges": merges, "types": types}
+        reference = byte_level(family, tokens, merges, types)
+        write(os.path.join(out_dir, f"{family}.jsonl"), head, reference,
+              cases(random.Random(1), text, specials, 250))
+        if family in ("qwen2", "llama3"):
+            write(os.path.join(out_dir, f"flags_{family}.jsonl"), {},
+                  *flags(random.Random(4), family, reference))
+    tokens, scores, types = train_sentence_piece(text[:200000])
+    specials = in_reference_form([t for t, kind in zip(tokens, types) if kind in (3, 4)], [4] * 99)
+    for name, adds_space in (("sentencepiece", False), ("sentencepiece_prefix", True)):
+        head = {"scores": scores, "tokens": tokens, "types": types, "adds_space": adds_space}
+        reference = sentence_piece(tokens, scores, types, adds_space)
+        write(os.path.join(out_dir, f"{name}.jsonl"), head, reference,
+              cases(random.Random(3), text, specials, 250))
+        if not adds_space:
+            write(os.path.join(out_dir, f"flags_{name}.jsonl"), {},
+                  *flags(random.Random(5), name, reference))
+    tokens = train_word_piece(text[:200000])
+    write(os.path.join(out_dir, "wordpiece.jsonl"), {"wordpiece": tokens}, word_piece(tokens),
+          cases(random.Random(2), text, ["[CLS]", "[MASK]"], 250))
+
+
+def stress(family, out, n, gguf, full):
     text, rng = corpus(), random.Random(n)
+    head = {"gguf": os.path.abspath(gguf)}
     if family == "wordpiece":
-        tokens = open(vocab, encoding="utf-8").read().split("\n")
-        tokens = tokens[:-1] if tokens[-1] == "" else tokens
-        texts = cases(rng, text, ["[CLS]", "[MASK]", "[UNK]"], n) + sweep("a") + sweep("\u0301 ")
-        write(out, {"wordpiece": tokens}, word_piece(tokens), texts)
-        return
-    tokens, merges, types = read_gguf(gguf)
-    specials = [t for t, kind in zip(tokens, types) if kind in (3, 4)]
-    if family == "sentencepiece":
-        specials = in_reference_form(specials, [4] * len(specials))
-        texts = cases(rng, text, specials, n) + sweep("") + sweep("a") + sweep(" ")
-        write(out, {"gguf": os.path.basename(gguf)}, sentence_piece(tokens, merges, types), texts)
-        return
-    texts = cases(rng, text, specials, n) + sweep("") + sweep("a") + sweep(" ") + sweep("\u0301e")
-    write(out, {"pre": PRE[family], "gguf": os.path.basename(gguf)},
-          byte_level(family, tokens, merges, types), texts)
+        tokens, specials = read_wordpiece(gguf), ["[CLS]", "[MASK]", "[UNK]"]
+        head, reference = {"wordpiece": tokens}, word_piece(tokens)
+    elif family == "sentencepiece":
+        tokens, scores, types = read_gguf(gguf)
+        specials = in_reference_form([t for t, kind in zip(tokens, types) if kind in (3, 4)],
+                                     [4] * len(tokens))
+        reference = sentence_piece(tokens, scores, types)
+    else:
+        tokens, merges, types = read_gguf(gguf)
+        specials = [t for t, kind in zip(tokens, types) if kind in (3, 4)]
+        reference = byte_level(family, tokens, merges, types)
+        head["pre"] = PRE[family]
+    texts = cases(rng, text, specials, n)
+    texts += sweep((lambda _: CONTEXTS) if full else (lambda _: [rng.choice(CONTEXTS)]))
+    write(out, head, reference, texts)
+    print(f"{family}: {len(texts)} strings")
 
 
 def main():
@@ -268,13 +325,13 @@ def main():
     command.add_argument("family", choices=[*PRE, "sentencepiece", "wordpiece"])
     command.add_argument("out_file")
     command.add_argument("n", type=int)
-    command.add_argument("--gguf")
-    command.add_argument("--vocab")
+    command.add_argument("--gguf", required=True)
+    command.add_argument("--full", action="store_true")
     args = parser.parse_args()
     if args.command == "small":
         small(args.out_dir)
     else:
-        stress(args.family, args.out_file, args.n, args.gguf, args.vocab)
+        stress(args.family, args.out_file, args.n, args.gguf, args.full)
 
 
 if __name__ == "__main__":

@@ -116,6 +116,7 @@ TEST(TokenizerGgufTest, KeysThatContradictEachOtherAreRefused) {
                 k->tokens.clear();
                 k->types.clear();
                 k->ids.clear();
+                k->add_bos = false;
               }),
               lies("tokens=0"));
 }

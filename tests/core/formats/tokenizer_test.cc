@@ -72,7 +72,7 @@ class TokenizerTest : public ::testing::Test {
     longer_ = small.Add("<|im_end|>>", TokenType::kControl);
     call_ = small.Add("<call>", TokenType::kUserDefined);
     small->bos = start_;
-    small->add_bos = true;
+    small->prefix = {start_};
     small->eos = end_;
     COTERIE_ASSERT_OK_AND_ASSIGN(tokenizer_, small.Build());
   }
