@@ -12,6 +12,7 @@
 #include "core/base/read_file.h"
 #include "core/base/status_macros.h"
 #include "core/formats/json_file.h"
+#include "core/formats/tokenizer_json.h"
 
 namespace coterie {
 namespace {
@@ -123,11 +124,11 @@ absl::StatusOr<TensorRef> HuggingFaceModelFiles::Find(absl::string_view name) co
 }
 
 absl::StatusOr<std::unique_ptr<const Tokenizer>> HuggingFaceModelFiles::ReadTokenizer() const {
-  return absl::UnimplementedError(absl::StrCat("tokenizer.json is not supported: folder=", path_));
+  return TokenizerFromHuggingFace(path_);
 }
 
 absl::StatusOr<int64_t> HuggingFaceModelFiles::EstimateTokenizerBytes() const {
-  return absl::UnimplementedError(absl::StrCat("tokenizer.json is not supported: folder=", path_));
+  return EstimateHuggingFaceTokenizerBytes(path_);
 }
 
 // In the order in which transformers looks: chat_template.jinja, then tokenizer_config.json, where
