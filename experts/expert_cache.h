@@ -79,6 +79,10 @@ class ExpertCache : public Reclaimer {
   // The same without blocking: experts/lease_request.h.
   LeaseRequest Begin(Need need, absl::Time deadline, std::stop_token stop = {});
 
+  // Rises whenever something changed that may let a request go on. A request that was polled at
+  // this count or a later one need not be polled again before it rises, or before its look_again().
+  uint64_t n_changes() const { return signal_->count(); }
+
   // Begins to load into free memory, if the base is absent; evicts nothing and does not wait. A
   // request joins it; a request that lacks memory stops it. kUnavailable if there is no room now.
   absl::Status Prefetch(const BaseId& base);

@@ -28,7 +28,9 @@ ExpertCache::Attempt ExpertCache::TryClaim(Ticket& ticket) {
       for (Ticket* earlier : queue_) {
         if (earlier->number < ticket.number) ++earlier->n_bypassed;
       }
-      others_may_go = ticket.queued;
+      // A pinned base that comes may leave too little for one that waits: it is to hear of it.
+      const bool takes_for_good = attempt.claim.begins_load() && attempt.claim.entry->n_pins > 0;
+      others_may_go = ticket.queued || takes_for_good;
       LeaveQueueLocked(ticket);
     } else if (attempt.next == Attempt::Next::kWait) {
       EnterQueueLocked(ticket);

@@ -130,7 +130,10 @@ void ExpertCache::MeasureFreed(int64_t resident_before_bytes, std::vector<Reserv
   const int64_t unreturned_bytes = freed_check_.Note(sample);
   stats_.n_freed_shortfalls = freed_check_.n_shortfalls();
   if (unreturned_bytes <= unreturned_.bytes()) {
-    unreturned_.ShrinkTo(unreturned_bytes);
+    // What was missing before counts as back only if it is no longer resident.
+    const int64_t left_bytes =
+        freed_check_.Unexplained(sample.resident_after_bytes, sample.used_after_bytes);
+    unreturned_.ShrinkTo(std::clamp<int64_t>(left_bytes, 0, unreturned_.bytes()));
     return;
   }
   std::vector<Reservation> given;

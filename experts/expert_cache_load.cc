@@ -104,6 +104,7 @@ absl::Status ExpertCache::Prefetch(const BaseId& base) {
     ++stats_.n_prefetches;
   }
   StartLoad(std::move(job));
+  signal_->Raise();  // If it is pinned, others may never fit now.
   return absl::OkStatus();
 }
 
@@ -119,7 +120,7 @@ std::shared_ptr<ExpertCache::LoadJob> ExpertCache::BeginJobLocked(Entry& entry) 
 
 void ExpertCache::StartLoad(std::shared_ptr<LoadJob> job) {
   if (options_.run_load) {
-    options_.run_load([this, job = std::move(job)] { RunLoad(*job); });
+    options_.run_load(job->base, [this, job] { RunLoad(*job); });
     return;
   }
   MutexLock lock(threads_mutex_);

@@ -7,6 +7,7 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 
+#include "experts/base_source.h"
 #include "experts/eviction_policy.h"
 
 namespace coterie {
@@ -26,9 +27,9 @@ struct ExpertCacheOptions {
   // lease ends. InfiniteDuration: they stay, but may still be evicted for others.
   absl::Duration keep_alive = absl::InfiniteDuration();
   absl::Duration stall_after = absl::Seconds(60);  // A load without progress is given up.
-  // Runs a load. Null: each on a thread of its own. One that does not return at once makes the
-  // cache deterministic: the caller runs what it was given when it likes, once.
-  std::function<void(std::function<void()>)> run_load = {};
+  // Runs the load of a base. Null: each on a thread of its own. One that keeps the load and runs it
+  // later, once, makes the cache deterministic.
+  std::function<void(const BaseId& base, std::function<void()> load)> run_load = {};
   // Resident bytes of the process, to hold evictions to their promise (see FreedCheck). Null: they
   // are believed.
   std::function<int64_t()> resident_bytes = {};

@@ -14,22 +14,26 @@ namespace coterie {
 
 absl::Status ExpertCache::Pin(const BaseId& base) {
   COTERIE_ASSIGN_OR_RETURN(const BaseFootprint footprint, MeasureIfAbsent(base));
-  MutexLock lock(mutex_);
-  Entry& entry = EntryLocked(base, footprint);
-  const BudgetSnapshot ledger = budget_.Snapshot();
-  const int64_t room_bytes =
-      ledger.limit_bytes - ledger.bytes_by_purpose[static_cast<size_t>(Purpose::kRouter)];
-  int64_t pinned_bytes = 0;
-  for (const auto& [id, other] : entries_) {
-    if (other->n_pins > 0 && other.get() != &entry) pinned_bytes += other->footprint.total_bytes();
+  {
+    MutexLock lock(mutex_);
+    Entry& entry = EntryLocked(base, footprint);
+    const BudgetSnapshot ledger = budget_.Snapshot();
+    const int64_t room_bytes =
+        ledger.limit_bytes - ledger.bytes_by_purpose[static_cast<size_t>(Purpose::kRouter)];
+    int64_t pinned_bytes = 0;
+    for (const auto& [id, other] : entries_) {
+      if (other->n_pins > 0 && other.get() != &entry)
+        pinned_bytes += other->footprint.total_bytes();
+    }
+    if (entry.footprint.total_bytes() > room_bytes - pinned_bytes) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat("pinned bases would not fit in the memory budget: base=", base,
+                       ", bytes=", entry.footprint.total_bytes(), ", pinned_bytes=", pinned_bytes,
+                       ", limit_bytes=", ledger.limit_bytes));
+    }
+    ++entry.n_pins;
   }
-  if (entry.footprint.total_bytes() > room_bytes - pinned_bytes) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("pinned bases would not fit in the memory budget: base=", base,
-                     ", bytes=", entry.footprint.total_bytes(), ", pinned_bytes=", pinned_bytes,
-                     ", limit_bytes=", ledger.limit_bytes));
-  }
-  ++entry.n_pins;
+  signal_->Raise();  // Who waits may never fit beside it.
   return absl::OkStatus();
 }
 

@@ -8,6 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 #include "absl/types/span.h"
 
 #include "experts/expert_quality.h"
@@ -30,6 +31,7 @@ struct ExpertSpec {
   int64_t bytes = 0;                        // Of all weight files.
   int context_tokens = 0;                   // Longest conversation; 0: as long as the model allows.
   bool pinned = false;                      // Never evicted once loaded.
+  std::optional<absl::Duration> keep_alive = {};  // None: the cache's default.
 };
 
 // Describes the model at `path` (a GGUF file, the first part of a split one, or a Hugging Face

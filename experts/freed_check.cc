@@ -10,14 +10,15 @@ int64_t FreedCheck::Note(const FreedSample& sample) {
   const int64_t unexplained_bytes =
       Unexplained(sample.resident_after_bytes, sample.used_after_bytes);
   const int64_t missing_bytes = std::min(sample.promised_bytes - freed_bytes, unexplained_bytes);
-  if (missing_bytes <= kToleranceBytes) {
+  if (missing_bytes <= std::max(kToleranceBytes, sample.promised_bytes / 10)) {
     n_in_a_row_ = 0;
+    missing_bytes_ = 0;
     return 0;
   }
   ++n_shortfalls_;
   ++n_in_a_row_;
-  // All that the ledger does not explain: earlier shortfalls are part of it.
-  return n_in_a_row_ >= kPatience ? unexplained_bytes : 0;
+  missing_bytes_ += missing_bytes;
+  return n_in_a_row_ >= kPatience ? std::min(unexplained_bytes, missing_bytes_) : 0;
 }
 
 }  // namespace coterie

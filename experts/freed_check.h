@@ -20,7 +20,8 @@ struct FreedSample {
 class FreedCheck {
  public:
   static constexpr int kPatience = 3;
-  // Below this a difference is noise: pages of stacks, allocators and logs.
+  // Below this, and below a tenth of the promise, a difference is noise: stacks, allocators, and
+  // charges that are upper estimates.
   static constexpr int64_t kToleranceBytes = 16'000'000;
 
   // `baseline_bytes`: resident while nothing was charged.
@@ -39,6 +40,7 @@ class FreedCheck {
  private:
   int64_t baseline_bytes_;
   int64_t n_in_a_row_ = 0;
+  int64_t missing_bytes_ = 0;  // Of those in a row.
   int64_t n_shortfalls_ = 0;
 };
 

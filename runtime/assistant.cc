@@ -1,5 +1,7 @@
 #include "runtime/assistant.h"
 
+#include <malloc.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -13,6 +15,7 @@
 namespace coterie {
 namespace {
 
+constexpr absl::Duration kUpkeepPeriod = absl::Seconds(1);
 constexpr size_t kMaxEvents = 500;
 constexpr size_t kMaxConversations = 10000;
 
@@ -34,12 +37,20 @@ Assistant::Assistant(Configuration configuration)
       pool_(configuration_.threads),
       budget_(configuration_.memory_budget_bytes),
       source_(std::make_unique<FileBaseSource>()),
-      cache_(std::make_unique<ExpertCache>(budget_, *source_)) {
+      cache_(std::make_unique<ExpertCache>(
+          budget_, *source_,
+          ExpertCacheOptions{.keep_alive = configuration_.cache.keep_alive,
+                             .resident_bytes = &ResidentBytes,
+                             .trim = [] { malloc_trim(0); }})),
+      scheduler_(configuration_.queue, [this](const BaseId& base) { return WarmthOf(base); }) {
   cache_->SetEventSink([this](const CacheEvent& event) { OnCacheEvent(event); });
 }
 
-// The cache goes first: its loads may still report events.
-Assistant::~Assistant() { cache_.reset(); }
+// The cache goes before what its loads report events to.
+Assistant::~Assistant() {
+  upkeep_.reset();
+  cache_.reset();
+}
 
 absl::StatusOr<std::unique_ptr<Assistant>> Assistant::Open(Configuration configuration) {
   auto assistant = std::unique_ptr<Assistant>(new Assistant(std::move(configuration)));
@@ -47,6 +58,11 @@ absl::StatusOr<std::unique_ptr<Assistant>> Assistant::Open(Configuration configu
   COTERIE_RETURN_IF_ERROR(assistant->OpenRouter());
   COTERIE_RETURN_IF_ERROR(assistant->CheckBudget());
   COTERIE_RETURN_IF_ERROR(assistant->PinExperts());
+  if (const std::string& path = assistant->configuration_.cache.request_log; !path.empty()) {
+    COTERIE_ASSIGN_OR_RETURN(assistant->log_, RequestLog::Open(path));
+  }
+  assistant->upkeep_ = std::make_unique<PeriodicTask>(
+      kUpkeepPeriod, [assistant = assistant.get()] { assistant->Upkeep(); });
   return assistant;
 }
 
@@ -85,6 +101,14 @@ absl::Status Assistant::PinExperts() {
   for (const ExpertSpec& spec : catalog_.experts()) {
     if (spec.pinned) COTERIE_RETURN_IF_ERROR(cache_->Pin(spec.base_id));
   }
+  // Of experts that share a base, the one that stays longest decides.
+  std::map<BaseId, absl::Duration> longest;
+  for (const ExpertSpec& spec : catalog_.experts()) {
+    const absl::Duration its = spec.keep_alive.value_or(configuration_.cache.keep_alive);
+    absl::Duration& kept = longest.try_emplace(spec.base_id, its).first->second;
+    kept = std::max(kept, its);
+  }
+  for (const auto& [base, keep_alive] : longest) cache_->SetKeepAlive(base, keep_alive);
   return absl::OkStatus();
 }
 
@@ -231,11 +255,6 @@ void Assistant::Remember(const std::string& conversation, const Choice& choice) 
       [](const auto& a, const auto& b) { return a.second.last_use < b.second.last_use; }));
 }
 
-void Assistant::SetMemoryBudget(int64_t bytes) {
-  budget_.SetLimit(bytes);
-  cache_->EvictOvershoot();
-}
-
 std::vector<ExpertStatus> Assistant::Experts() const {
   const Residency residency = ResidentExperts();
   const ExpertTable table = BuildExpertTable();
@@ -251,7 +270,8 @@ std::vector<ExpertStatus> Assistant::Experts() const {
 }
 
 AssistantStats Assistant::Stats() const {
-  return {budget_.Snapshot(), cache_->Stats(), cache_->Snapshot(), Experts()};
+  return {budget_.Snapshot(), cache_->Stats(),    cache_->Snapshot(),
+          Experts(),          scheduler_.Stats(), memory_is_short_.load()};
 }
 
 std::vector<Event> Assistant::TakeEvents() {

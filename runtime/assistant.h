@@ -26,7 +26,11 @@
 #include "router/dispatch.h"
 #include "router/router.h"
 #include "runtime/configuration.h"
+#include "runtime/periodic_task.h"
+#include "runtime/pressure_guard.h"
 #include "runtime/request.h"
+#include "runtime/request_log.h"
+#include "runtime/request_scheduler.h"
 
 namespace coterie {
 
@@ -65,6 +69,8 @@ struct AssistantStats {
   CacheStats cache;
   CacheSnapshot bases;
   std::vector<ExpertStatus> experts;
+  RequestQueueStats queue;
+  bool memory_is_short = false;  // The system is: see PressureGuard.
 };
 
 // Something that happened to memory, for people and logs.
@@ -94,14 +100,17 @@ class Assistant {
   //   kNotFound            the named expert does not exist
   //   kOutOfRange          the prompt is longer than the expert's context; nothing is cut silently
   //   kResourceExhausted   the expert and this prompt can never fit the budget
-  //   kDeadlineExceeded    no memory became free in time
+  //   kUnavailable         too many requests wait already, with the numbers
+  //   kDeadlineExceeded    its turn did not come or no memory became free in time
   //   kCancelled           cancelled before the first token (later, the reply says so)
   absl::StatusOr<Reply> Generate(const Request& request, TextSink sink, std::stop_token cancel);
 
   // Decides only; loads nothing and changes nothing.
   absl::StatusOr<Route> Decide(absl::string_view prompt) const;
 
-  void SetMemoryBudget(int64_t bytes);
+  // Idle experts beyond the new budget leave, busy ones as their answers end. kInvalidArgument, and
+  // nothing changes, if it does not hold the router and the pinned experts.
+  absl::Status SetMemoryBudget(int64_t bytes);
   AssistantStats Stats() const;
   std::vector<ExpertStatus> Experts() const;
   // Events since the last call, oldest first; the oldest are dropped beyond a few hundred.
@@ -135,6 +144,10 @@ class Assistant {
   ConversationState StateOf(const std::string& conversation) const;
   void Remember(const std::string& conversation, const Choice& choice);
   void OnCacheEvent(const CacheEvent& event);
+  Warmth WarmthOf(const BaseId& base) const;
+  void NoteSecondChoice(const Route& route);
+  void Upkeep();
+  void PrefetchSecondChoice();
 
   Configuration configuration_;
   const absl::Time opened_ = absl::Now();
@@ -147,12 +160,18 @@ class Assistant {
   Reservation router_bytes_;
   std::unique_ptr<FileBaseSource> source_;
   std::unique_ptr<ExpertCache> cache_;
+  RequestScheduler scheduler_;
+  std::unique_ptr<RequestLog> log_;  // Null: none is kept.
+  PressureGuard guard_;              // Of the upkeep's thread.
+  std::atomic<bool> memory_is_short_{false};
   std::atomic<uint64_t> next_reply_{1};
 
   mutable Mutex mutex_;
   std::map<std::string, Conversation> conversations_ ABSL_GUARDED_BY(mutex_);
   uint64_t use_clock_ ABSL_GUARDED_BY(mutex_) = 0;
   std::deque<Event> events_ ABSL_GUARDED_BY(mutex_);
+  BaseId second_choice_ ABSL_GUARDED_BY(mutex_);  // To be prefetched; empty: nothing.
+  std::unique_ptr<PeriodicTask> upkeep_;
 };
 
 }  // namespace coterie

@@ -110,6 +110,7 @@ class Assistant::Answer {
   }
 
   const LeaseOrigin& origin() const { return lease_.origin(); }
+  int64_t request_bytes() { return lease_.kv().bytes() + lease_.scratch().bytes(); }
 
  private:
   static constexpr int64_t kLeastPromptTokens = 32;
@@ -166,8 +167,14 @@ absl::StatusOr<Reply> Assistant::Generate(const Request& request, TextSink sink,
   reply.expert = reply.route.expert;
   COTERIE_ASSIGN_OR_RETURN(const ExpertSpec* spec, catalog_.Find(reply.expert));
   COTERIE_ASSIGN_OR_RETURN(const BaseProfile profile, source_->Profile(spec->base_id));
+  const absl::Time in_line = absl::Now();
+  COTERIE_ASSIGN_OR_RETURN(
+      RequestScheduler::Turn turn,
+      scheduler_.Enter(spec->base_id, request.priority, request.deadline, cancel));
+  const absl::Duration turn_time = absl::Now() - in_line;
   Answer answer(*this, request, *spec, profile);
   COTERIE_RETURN_IF_ERROR(answer.Acquire(cancel));
+  turn.NoteGranted();
   const absl::Duration until_prefill = absl::Now() - start;
   COTERIE_ASSIGN_OR_RETURN(reply.generation, answer.Write(sink, cancel));
   const LeaseOrigin& origin = answer.origin();
@@ -175,9 +182,19 @@ absl::StatusOr<Reply> Assistant::Generate(const Request& request, TextSink sink,
   reply.residence = ResidenceOf(origin.how);
   reply.bytes_loaded = origin.loaded_bytes;
   reply.load_time = origin.load_time;
-  reply.queue_time = std::max(absl::ZeroDuration(), origin.wait_time - origin.load_time);
+  reply.queue_time =
+      turn_time + std::max(absl::ZeroDuration(), origin.wait_time - origin.load_time);
   reply.first_token_time = until_prefill + reply.generation.first_token_time;
   Remember(request.conversation, reply.route.choice);
+  NoteSecondChoice(reply.route);
+  if (log_ != nullptr) {
+    log_->Append({.arrival = start,
+                  .base = ExpertsOn(spec->base_id),
+                  .base_bytes = profile.weight_bytes + profile.tokenizer_bytes,
+                  .kv_bytes = answer.request_bytes(),
+                  .load_time = reply.load_time,
+                  .hold_time = absl::Now() - start - until_prefill});
+  }
   return reply;
 }
 

@@ -141,6 +141,30 @@ class TableReader {
          });
   }
 
+  void ReadTime(absl::string_view key, bool may_be_forever, absl::Duration& value) {
+    const char* wanted = may_be_forever ? "a time such as \"30s\", \"1h30m\", 600 or \"forever\""
+                                        : "a time such as \"500ms\", \"30s\" or 600";
+    Take(key, wanted, [&](const toml::node& node) {
+      absl::Duration read = -absl::Seconds(1);
+      std::string text;
+      int64_t seconds = 0;
+      if (Assign<int64_t>(node, seconds)) {
+        read = absl::Seconds(seconds);
+      } else if (!Assign<std::string>(node, text)) {
+        return false;
+      }
+      const bool forever = text == "forever" || seconds == -1;
+      if (forever && may_be_forever) {
+        value = absl::InfiniteDuration();
+        return true;
+      }
+      if (!text.empty() && !absl::ParseDuration(text, &read)) return false;
+      if (read < absl::ZeroDuration() || read == absl::InfiniteDuration()) return false;
+      value = read;
+      return true;
+    });
+  }
+
   const toml::table* Table(absl::string_view key) {
     const toml::table* table = nullptr;
     Take(key, absl::StrCat("a table, [", key, "]"), [&](const toml::node& node) {
@@ -260,6 +284,28 @@ absl::Status ReadServer(const toml::table& table, absl::string_view file,
   return reader.status();
 }
 
+absl::Status ReadCache(const toml::table& table, absl::string_view file, const fs::path& folder,
+                       CacheConfiguration& cache) {
+  TableReader reader(table, "[cache]", file);
+  reader.AllowOnly({"keep_alive", "prefetch", "pressure", "request_log"});
+  reader.ReadTime("keep_alive", /*may_be_forever=*/true, cache.keep_alive);
+  reader.Read("prefetch", cache.prefetch);
+  reader.Read("pressure", cache.pressure);
+  reader.Read("request_log", cache.request_log);
+  if (!cache.request_log.empty()) cache.request_log = Resolve(cache.request_log, folder);
+  return reader.status();
+}
+
+absl::Status ReadQueue(const toml::table& table, absl::string_view file,
+                       RequestQueueOptions& queue) {
+  TableReader reader(table, "[queue]", file);
+  reader.AllowOnly({"max_waiting", "max_running", "batch_wait"});
+  reader.Read("max_waiting", 0, 1 << 20, queue.max_waiting);
+  reader.Read("max_running", 1, kMaxThreads, queue.max_running);
+  reader.ReadTime("batch_wait", /*may_be_forever=*/false, queue.max_batch_wait);
+  return reader.status();
+}
+
 constexpr std::array<absl::string_view, 7> kSamplingKeys = {
     "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "repetition_window", "seed"};
 
@@ -304,7 +350,7 @@ absl::Status ReadExpert(const toml::table& table, absl::string_view file, const 
   TableReader reader(table, "[[expert]]", file);
   std::vector<absl::string_view> known = {"name",    "model",          "system_prompt",
                                           "adapter", "context_tokens", "chat_template",
-                                          "pinned",  "domains"};
+                                          "pinned",  "keep_alive",     "domains"};
   known.insert(known.end(), kSamplingKeys.begin(), kSamplingKeys.end());
   reader.AllowOnly(known);
   expert.line = static_cast<int>(table.source().begin.line);
@@ -320,6 +366,9 @@ absl::Status ReadExpert(const toml::table& table, absl::string_view file, const 
   reader.Read("adapter", expert.adapter);
   reader.Read("context_tokens", 0, 1 << 24, expert.context_tokens);
   reader.Read("pinned", expert.pinned);
+  if (reader.Has("keep_alive")) {
+    reader.ReadTime("keep_alive", /*may_be_forever=*/true, expert.keep_alive.emplace());
+  }
   ReadSampling(reader, expert.sampling);
   const toml::table* domains = reader.Table("domains");
   COTERIE_RETURN_IF_ERROR(reader.status());
@@ -351,45 +400,28 @@ absl::Status ReadExperts(const toml::array& tables, absl::string_view file, cons
 absl::Status ReadAll(const toml::table& root, absl::string_view file, const fs::path& folder,
                      Configuration& configuration) {
   TableReader reader(root, "", file);
-  reader.AllowOnly({"memory_budget", "threads", "home", "router", "server", "expert"});
+  reader.AllowOnly(
+      {"memory_budget", "threads", "home", "router", "server", "cache", "queue", "expert"});
   reader.ReadBytes("memory_budget", configuration.memory_budget_bytes);
   reader.Read("threads", 1, kMaxThreads, configuration.threads);
   reader.Read("home", configuration.home);
   if (reader.Has("home")) configuration.home = Resolve(configuration.home, folder);
   const toml::table* router = reader.Table("router");
   const toml::table* server = reader.Table("server");
+  const toml::table* cache = reader.Table("cache");
+  const toml::table* queue = reader.Table("queue");
   const toml::array* experts = reader.TableArray("expert");
   COTERIE_RETURN_IF_ERROR(reader.status());
   if (router != nullptr) {
     COTERIE_RETURN_IF_ERROR(ReadRouter(*router, file, folder, configuration));
   }
   if (server != nullptr) COTERIE_RETURN_IF_ERROR(ReadServer(*server, file, configuration.server));
+  if (cache != nullptr) {
+    COTERIE_RETURN_IF_ERROR(ReadCache(*cache, file, folder, configuration.cache));
+  }
+  if (queue != nullptr) COTERIE_RETURN_IF_ERROR(ReadQueue(*queue, file, configuration.queue));
   if (experts == nullptr) return absl::OkStatus();
   return ReadExperts(*experts, file, folder, configuration);
-}
-
-// The expert of one [[expert]] table.
-absl::StatusOr<ExpertSpec> BuildSpec(const ExpertConfiguration& expert, const ExpertCatalog& store,
-                                     const MeasuredQuality& measured) {
-  ExpertSpec spec;
-  if (absl::StartsWith(expert.model, "/")) {
-    COTERIE_ASSIGN_OR_RETURN(spec, DescribeModelFile(expert.name, expert.model, ""));
-    // A file's own name says more about what it is than the name a person gave the expert.
-    spec.worth = DefaultQuality(fs::path(expert.model).filename().string(), spec.bytes);
-  } else {
-    COTERIE_ASSIGN_OR_RETURN(const ExpertSpec* model, store.Find(expert.model));
-    spec = *model;
-  }
-  spec.name = expert.name;
-  spec.adapter = expert.adapter;
-  spec.system_prompt = expert.system_prompt;
-  spec.chat_template = expert.chat_template;
-  spec.sampling = expert.sampling;
-  spec.context_tokens = expert.context_tokens;
-  spec.pinned = expert.pinned;
-  spec.worth = measured.Over(std::move(spec.worth), spec.base_id, spec.adapter);
-  for (const auto& [domain, quality] : expert.domains) spec.worth.quality[domain] = quality;
-  return spec;
 }
 
 }  // namespace
@@ -434,33 +466,6 @@ absl::StatusOr<Configuration> Configuration::Parse(absl::string_view text, absl:
   });
   if (!status.ok()) return absl::Status(status.code(), ShortMessage(status.message()));
   return configuration;
-}
-
-absl::StatusOr<ExpertCatalog> Configuration::Catalog() const {
-  COTERIE_ASSIGN_OR_RETURN(const ExpertCatalog store, ExpertCatalog::FromStore(home));
-  std::vector<std::string> problems = store.problems();
-  absl::StatusOr<MeasuredQuality> measured = MeasuredQuality::Read(home);
-  if (!measured.ok()) {
-    problems.emplace_back(measured.status().message());
-    measured.emplace();
-  }
-  std::vector<ExpertSpec> specs;
-  if (experts.empty()) {
-    for (ExpertSpec spec : store.experts()) {
-      spec.worth = measured->Over(std::move(spec.worth), spec.base_id, spec.adapter);
-      specs.push_back(std::move(spec));
-    }
-  }
-  for (const ExpertConfiguration& expert : experts) {
-    absl::StatusOr<ExpertSpec> spec = BuildSpec(expert, store, *measured);
-    if (!spec.ok()) {
-      return absl::Status(spec.status().code(),
-                          absl::StrCat(source, ":", expert.line, ": [[expert]] ", expert.name, ": ",
-                                       spec.status().message()));
-    }
-    specs.push_back(*std::move(spec));
-  }
-  return ExpertCatalog::FromSpecs(std::move(specs), std::move(problems));
 }
 
 }  // namespace coterie

@@ -8,12 +8,23 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 
 #include "experts/expert_catalog.h"
 #include "experts/sampler.h"
 #include "router/dispatch.h"
+#include "runtime/request_queue.h"
 
 namespace coterie {
+
+// How memory is used.
+struct CacheConfiguration {
+  // How long idle experts stay loaded; infinite: until others need the room.
+  absl::Duration keep_alive = absl::InfiniteDuration();
+  bool prefetch = false;    // Load the router's second choice into free memory when idle.
+  bool pressure = true;     // Give idle experts up while the system is short of memory.
+  std::string request_log;  // Absolute; a line per answer for `coterie simulate`; empty: none.
+};
 
 // For `coterie serve`; only checked and kept here.
 struct ServerConfiguration {
@@ -33,6 +44,7 @@ struct ExpertConfiguration {
   std::optional<SamplingOptions> sampling;
   int context_tokens = 0;
   bool pinned = false;
+  std::optional<absl::Duration> keep_alive;
   int line = 0;  // Where it begins in the file.
 };
 
@@ -44,10 +56,13 @@ struct ExpertConfiguration {
 //   [router]                    # path, residency_bonus, sticky_bonus, second_price,
 //                               # abstain_below
 //   [server]                    # host, port, api_key
+//   [cache]                     # keep_alive = "10m", prefetch, pressure, request_log
+//   [queue]                     # max_waiting, max_running, batch_wait = "2s"
 //   [[expert]]                  # name, model; then system_prompt, chat_template, adapter,
-//                               # context_tokens, pinned, domains = {code = 0.7}, and the fields of
-//                               # SamplingOptions but for n_logprobs
+//                               # context_tokens, pinned, keep_alive, domains = {code = 0.7}, and
+//                               # the fields of SamplingOptions but for n_logprobs
 //
+// Times are texts such as "1h30m", or seconds; a keep_alive may also be "forever" or -1.
 // Paths may begin with ~ and are otherwise relative to the file's folder. A `model` with a slash or
 // ending in .gguf is a path, any other is a name in the store.
 struct Configuration {
@@ -58,6 +73,8 @@ struct Configuration {
   DispatchOptions dispatch;             // The bonuses and second_price, [0, 1] each.
   std::optional<double> abstain_below;  // [0, 1]; none: the router's own threshold.
   ServerConfiguration server;
+  CacheConfiguration cache;
+  RequestQueueOptions queue;
   std::vector<ExpertConfiguration> experts;  // Empty: every model of the store is an expert.
   std::string source;                        // The file, for messages; empty without one.
 

@@ -9,6 +9,7 @@
 
 #include "core/formats/chat_template.h"
 #include "experts/sampler.h"
+#include "runtime/request_queue.h"
 
 namespace coterie {
 
@@ -44,6 +45,7 @@ struct Request {
   // Requests with one name are one conversation: the router stays with an expert as long as the
   // topic does. Empty: a conversation of its own.
   std::string conversation;
+  Priority priority = Priority::kInteractive;
   absl::Time deadline = absl::InfiniteFuture();  // For getting memory, not for answering.
 };
 

@@ -2,6 +2,7 @@
 
 #include "runtime/assistant.h"
 
+#include <algorithm>
 #include <memory>
 #include <optional>
 #include <string>
@@ -115,6 +116,85 @@ Fields ExpertFields(const ExpertStatus& status) {
   return d;
 }
 
+py::object SecondsOrNone(absl::Duration duration) {
+  if (duration == absl::InfiniteDuration()) return py::none();
+  return py::float_(absl::ToDoubleSeconds(duration));
+}
+
+// Counts since the start.
+Fields CounterFields(const AssistantStats& stats) {
+  const CacheStats& cache = stats.cache;
+  Fields d;
+  d["loads"] = cache.n_loads;
+  d["failed_loads"] = cache.n_failed_loads;
+  d["cancelled_loads"] = cache.n_cancelled_loads;
+  d["stalled_loads"] = cache.n_stalled_loads;
+  d["reloads"] = cache.n_reloads;
+  d["hits"] = cache.n_hits;
+  d["joins"] = cache.n_joins;
+  d["prefetches"] = cache.n_prefetches;
+  d["prefetch_hits"] = cache.n_prefetch_hits;
+  d["prefetches_wasted"] = cache.n_prefetch_wasted;
+  d["prefetch_bytes_wasted"] = cache.prefetch_wasted_bytes;
+  d["evictions"] = cache.n_evictions;
+  d["waits"] = cache.n_waits;
+  d["timeouts"] = cache.n_timeouts;
+  d["cancels"] = cache.n_cancels;
+  d["never_fits"] = cache.n_never_fits;
+  d["bytes_loaded"] = cache.loaded_bytes;
+  d["bytes_evicted"] = cache.evicted_bytes;
+  d["freed_shortfalls"] = cache.n_freed_shortfalls;
+  d["load_ms"] = Milliseconds(cache.load_time);
+  d["memory_wait_ms"] = Milliseconds(cache.wait_time);
+  return d;
+}
+
+Fields EvictionFields(const CacheStats& cache) {
+  Fields d;
+  py::dict causes;
+  for (int i = 0; i < kEvictionCauseCount; ++i) {
+    causes[py::str(std::string(EvictionCauseName(static_cast<EvictionCause>(i))))] =
+        cache.n_evictions_by_cause[static_cast<size_t>(i)];
+  }
+  d["by_cause"] = causes;
+  const double n = static_cast<double>(std::max<int64_t>(1, cache.n_evictions));
+  d["mean_age_s"] = absl::ToDoubleSeconds(cache.age_at_eviction) / n;
+  return d;
+}
+
+// Requests that wait for their turn, and leases and waits for memory behind them.
+Fields QueueFields(const AssistantStats& stats) {
+  Fields d;
+  d["waiting"] = stats.queue.n_waiting;
+  d["running"] = stats.queue.n_running;
+  d["oldest_wait_ms"] = Milliseconds(stats.queue.oldest_wait);
+  d["started"] = stats.queue.n_started;
+  d["rejected"] = stats.queue.n_rejected;
+  d["batched"] = stats.queue.n_batched;
+  d["queue_ms"] = Milliseconds(stats.queue.queue_time);
+  d["waiting_for_memory"] = stats.cache.n_waiting;
+  d["oldest_memory_wait_ms"] = Milliseconds(stats.cache.oldest_wait);
+  d["leases"] = stats.cache.n_leases;
+  d["oldest_lease_ms"] = Milliseconds(stats.cache.oldest_lease);
+  return d;
+}
+
+// What is wrong with memory, if anything, with advice.
+Fields HealthFields(const AssistantStats& stats) {
+  const ChurnReport& churn = stats.cache.churn;
+  Fields d;
+  const bool leaks = stats.cache.unreturned_bytes > 0;
+  d["state"] = churn.thrashing         ? "thrashing"
+               : leaks                 ? "memory_not_returned"
+               : stats.memory_is_short ? "memory_is_short"
+                                       : "ok";
+  d["advice"] = churn.advice;
+  d["reload_share"] = churn.reload_share;
+  d["unreturned_bytes"] = stats.cache.unreturned_bytes;
+  d["memory_is_short"] = stats.memory_is_short;
+  return d;
+}
+
 Fields StatsFields(const AssistantStats& stats) {
   Fields d;
   d["budget_bytes"] = stats.budget.limit_bytes;
@@ -131,24 +211,20 @@ Fields StatsFields(const AssistantStats& stats) {
     Fields row = ExpertFields(status);
     row["leases"] = 0;
     row["uses"] = 0;
+    row["keep_alive_s"] = py::none();
     for (const BaseResidency& base : stats.bases.bases) {
       if (base.base != status.spec.base_id) continue;
       row["leases"] = base.n_leases;
       row["uses"] = base.n_uses;
+      row["keep_alive_s"] = SecondsOrNone(base.keep_alive);
     }
     experts.append(row);
   }
   d["experts"] = experts;
-  py::dict counters;
-  counters["loads"] = stats.cache.n_loads;
-  counters["failed_loads"] = stats.cache.n_failed_loads;
-  counters["hits"] = stats.cache.n_hits;
-  counters["joins"] = stats.cache.n_joins;
-  counters["evictions"] = stats.cache.n_evictions;
-  counters["waits"] = stats.cache.n_waits;
-  counters["bytes_loaded"] = stats.cache.loaded_bytes;
-  counters["bytes_evicted"] = stats.cache.evicted_bytes;
-  d["counters"] = counters;
+  d["counters"] = CounterFields(stats);
+  d["evictions"] = EvictionFields(stats.cache);
+  d["queue"] = QueueFields(stats);
+  d["health"] = HealthFields(stats);
   return d;
 }
 
@@ -171,6 +247,9 @@ Request RequestFrom(const py::object& prompt_or_messages, const Fields& options)
   request.stop = Optional<std::vector<std::string>>(options, "stop").value_or(request.stop);
   request.expert = Optional<std::string>(options, "expert").value_or("");
   request.conversation = Optional<std::string>(options, "conversation").value_or("");
+  if (const auto priority = Optional<std::string>(options, "priority")) {
+    request.priority = ValueOrRaise(ParsePriority(*priority));
+  }
   if (const auto timeout = Optional<double>(options, "timeout")) {
     request.deadline = absl::Now() + absl::Seconds(*timeout);
   }
@@ -284,8 +363,12 @@ std::vector<Fields> ExpertList(const Assistant& assistant) {
 
 // Eviction gives memory back to the system, which takes its time.
 void SetMemoryBudget(Assistant& assistant, int64_t bytes) {
-  GilReleased released;
-  assistant.SetMemoryBudget(bytes);
+  absl::Status status;
+  {
+    GilReleased released;
+    status = assistant.SetMemoryBudget(bytes);
+  }
+  RaiseIfError(status);
 }
 
 Fields ServerFields(const Assistant& assistant) {

@@ -7,4 +7,5 @@ PYBIND11_MODULE(_coterie, module) {
   coterie::BindExpert(module);
   coterie::BindRouter(module);
   coterie::BindAssistant(module);
+  coterie::BindSimulation(module);
 }

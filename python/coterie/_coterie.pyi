@@ -6,7 +6,7 @@ import collections.abc
 import numpy
 import numpy.typing
 import typing
-__all__: list[str] = ['Assistant', 'Expert', 'ReplyStream', 'Router', 'SamplingOptions', 'Tokenizer', 'default_router_path', 'inspect']
+__all__: list[str] = ['Assistant', 'Expert', 'ReplyStream', 'Router', 'SamplingOptions', 'Tokenizer', 'default_router_path', 'inspect', 'simulate']
 class Tokenizer:
     """
     Text to token ids and back.
@@ -226,4 +226,8 @@ def default_router_path() -> str:
 def inspect(path: str) -> dict[str, typing.Any]:
     """
     Describes a GGUF file or a Hugging Face folder: keys, tensors, template, sizes in bytes. Reads the headers.
+    """
+def simulate(bases: collections.abc.Sequence[tuple[str, typing.SupportsInt | typing.SupportsIndex, typing.SupportsFloat | typing.SupportsIndex]], requests: collections.abc.Sequence[tuple[typing.SupportsFloat | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex, typing.SupportsFloat | typing.SupportsIndex]], budget: typing.SupportsInt | typing.SupportsIndex, policy: str) -> dict[str, typing.Any]:
+    """
+    Runs a trace through the cache on a virtual clock. bases: (name, bytes, load seconds); requests: (arrival seconds, index of the base, KV bytes, hold seconds), in order; budget: bytes; policy: "coterie", "lru" or "belady".
     """

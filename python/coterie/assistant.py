@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypedDict, Unpack
+from typing import Any, Literal, TypedDict, Unpack
 
 from coterie import _coterie
 from coterie.errors import nearest
@@ -42,8 +42,10 @@ class Options(TypedDict, total=False):
     topic does."""
     logprobs: int | None
     """How many alternatives to report for each token, 0 to 20."""
+    priority: Literal["interactive", "background"] | None
+    """ "background" gives way to every "interactive" request, which is what None means."""
     timeout: float | None
-    """Seconds to wait for memory; then TimeoutError. Without one, for ever."""
+    """Seconds to wait for a turn and for memory; then TimeoutError. Without one, for ever."""
 
 
 _OPTION_NAMES = tuple(Options.__annotations__)
@@ -238,11 +240,13 @@ class Assistant(Native[_coterie.Assistant]):
         return list(self._native.events())
 
     def stats(self) -> dict[str, Any]:
-        """Budget, bytes in use by purpose, experts and counters. Disturbs nothing."""
+        """Budget, bytes in use by purpose, experts, counters, queue and health. Disturbs nothing;
+        docs/cache.md says what each number means."""
         return dict(self._native.stats())
 
     def set_memory_budget(self, budget: int, /) -> None:
-        """Changes the budget (bytes). Idle experts beyond it are evicted; nothing in use is."""
+        """Changes the budget (bytes). Idle experts beyond it are evicted at once, busy ones when
+        their answers end. ValueError if it does not hold the router and the pinned experts."""
         self._native.set_memory_budget(budget)
 
     def problems(self) -> list[str]:

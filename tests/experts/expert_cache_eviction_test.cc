@@ -246,6 +246,16 @@ TEST_F(ExpertCacheEvictionTest, UnpinningWakesWhoWaitsForTheRoom) {
   EXPECT_THAT(c.get(), IsOk());
 }
 
+// Found by the random walks: such a request slept until its deadline.
+TEST_F(ExpertCacheEvictionTest, APinThatLeavesNoRoomForWhoWaitsIsToldAtOnce) {
+  COTERIE_ASSERT_OK_AND_ASSIGN(const Lease busy, Acquire({"a"}));
+  auto large = AcquireAsync({"b", 100});
+  ASSERT_TRUE(AwaitWaiters(1));
+  COTERIE_ASSERT_OK(cache_->Pin("a"));
+  EXPECT_THAT(large.get(),
+              StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr("pinned_bytes=100")));
+}
+
 TEST_F(ExpertCacheEvictionTest, EvictFreesIdleBasesOnly) {
   EXPECT_THAT(cache_->Evict("a"), StatusIs(absl::StatusCode::kNotFound, _));
   COTERIE_ASSERT_OK_AND_ASSIGN(Lease lease, Acquire({"a"}));

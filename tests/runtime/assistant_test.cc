@@ -2,6 +2,7 @@
 
 #include "runtime/assistant.h"
 
+#include <cstdio>
 #include <fstream>
 #include <memory>
 #include <sstream>
@@ -9,6 +10,7 @@
 #include <thread>
 #include <vector>
 
+#include "absl/time/clock.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -125,6 +127,52 @@ TEST_F(AssistantTest, FiftySwitchesNeitherGrowNorChangeAnswers) {
   EXPECT_LE(MemoryField("VmRSS") - early_bytes, 10'000'000);
   EXPECT_LE(MemoryField("VmHWM"), kBudgetBytes + 80'000'000);
   EXPECT_LE(assistant->Stats().budget.peak_bytes, kBudgetBytes);
+}
+
+TEST_F(AssistantTest, AFullQueueRejectsBeforeItLoadsAnything) {
+  Configuration configuration = DefaultConfiguration(kBudgetBytes);
+  configuration.queue = {.max_waiting = 0, .max_running = 1};
+  auto assistant = Assistant::Open(std::move(configuration));
+  ASSERT_THAT(assistant, IsOk());
+  absl::Status second;
+  const auto first = (*assistant)
+                         ->Generate(Ask("Say yes.", kSmall, 2),
+                                    [&](absl::string_view) {
+                                      second = Answer(**assistant, Ask("Hi", kCode)).status();
+                                      return true;
+                                    },
+                                    {});
+  ASSERT_THAT(first, IsOk());
+  EXPECT_THAT(second, StatusIs(absl::StatusCode::kUnavailable, HasSubstr("n_running=1")));
+  EXPECT_EQ((*assistant)->Stats().cache.n_loads, 1);
+}
+
+TEST_F(AssistantTest, AnIdleExpertLeavesAfterItsKeepAliveAndRequestsAreLogged) {
+  Configuration configuration = DefaultConfiguration(kBudgetBytes);
+  configuration.cache.keep_alive = absl::ZeroDuration();
+  configuration.cache.request_log = ::testing::TempDir() + "/coterie_requests.jsonl";
+  std::remove(configuration.cache.request_log.c_str());
+  const std::string log = configuration.cache.request_log;
+  auto assistant = Assistant::Open(std::move(configuration));
+  ASSERT_THAT(assistant, IsOk());
+  ASSERT_THAT(Answer(**assistant, Ask("Say yes.", kSmall)), IsOk());
+  const absl::Time end = absl::Now() + absl::Seconds(10);
+  while ((*assistant)->Stats().cache.n_evictions == 0 && absl::Now() < end) {
+    absl::SleepFor(absl::Milliseconds(50));
+  }
+  const auto causes = (*assistant)->Stats().cache.n_evictions_by_cause;
+  EXPECT_EQ(causes[static_cast<size_t>(EvictionCause::kKeepAlive)], 1);
+  std::stringstream lines;
+  lines << std::ifstream(log).rdbuf();
+  EXPECT_THAT(lines.str(), HasSubstr("\"base\":\"smollm2-135m\""));
+  EXPECT_EQ(lines.str().find("Say yes"), std::string::npos);
+}
+
+TEST_F(AssistantTest, ABudgetBelowTheRouterIsRefusedAndChangesNothing) {
+  const auto assistant = Open();
+  EXPECT_THAT(assistant->SetMemoryBudget(1000),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("router")));
+  EXPECT_EQ(assistant->Stats().budget.limit_bytes, kBudgetBytes);
 }
 
 TEST_F(AssistantTest, AnswersOnTwoThreadsShareABudgetThatHoldsOneExpert) {

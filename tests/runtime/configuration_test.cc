@@ -49,6 +49,57 @@ TEST(ConfigurationTest, AnEmptyFileMeansTheDefaults) {
   EXPECT_FALSE(parsed.abstain_below.has_value());
 }
 
+TEST(ConfigurationTest, TheUseOfMemoryIsConfigured) {
+  const Configuration c = Parsed(R"(
+    [cache]
+    keep_alive = "1h30m"
+    prefetch = true
+    pressure = false
+    request_log = "log/requests.jsonl"
+    [queue]
+    max_waiting = 3
+    max_running = 2
+    batch_wait = "500ms"
+    [[expert]]
+    name = "a"
+    model = "m"
+    keep_alive = -1
+    [[expert]]
+    name = "b"
+    model = "m"
+    keep_alive = 90
+    [[expert]]
+    name = "c"
+    model = "m"
+  )");
+  EXPECT_EQ(c.cache.keep_alive, absl::Minutes(90));
+  EXPECT_TRUE(c.cache.prefetch);
+  EXPECT_FALSE(c.cache.pressure);
+  EXPECT_EQ(c.cache.request_log, "/etc/log/requests.jsonl");
+  EXPECT_EQ(c.queue.max_waiting, 3);
+  EXPECT_EQ(c.queue.max_running, 2);
+  EXPECT_EQ(c.queue.max_batch_wait, absl::Milliseconds(500));
+  ASSERT_EQ(c.experts.size(), 3u);
+  EXPECT_EQ(c.experts[0].keep_alive, absl::InfiniteDuration());
+  EXPECT_EQ(c.experts[1].keep_alive, absl::Seconds(90));
+  EXPECT_FALSE(c.experts[2].keep_alive.has_value());
+  EXPECT_EQ(Parsed("[cache]\nkeep_alive = \"forever\"").cache.keep_alive, absl::InfiniteDuration());
+}
+
+TEST(ConfigurationTest, ErrorsInTheUseOfMemoryNameTheKeyAndWhatIsAllowed) {
+  ExpectError("[cache]\nkeep_alive = \"soon\"", "2: [cache] keep_alive", "\"forever\"");
+  ExpectError("[cache]\nkeep_alive = -2", "2: [cache] keep_alive", "a time such as");
+  ExpectError("[cache]\nkeep_alive = \"-5s\"", "2: [cache] keep_alive", "a time such as");
+  ExpectError("[cache]\nkeep_alive = true", "2: [cache] keep_alive", "a time such as");
+  ExpectError("[cache]\nprefetch = 1", "2: [cache] prefetch", "true or false");
+  ExpectError("[cache]\npresure = true", "2: [cache] presure", "did you mean \"pressure\"");
+  ExpectError("[queue]\nmax_waiting = -1", "2: [queue] max_waiting", "an integer from 0");
+  ExpectError("[queue]\nmax_running = 0", "2: [queue] max_running", "an integer from 1");
+  ExpectError("[queue]\nbatch_wait = \"forever\"", "2: [queue] batch_wait", "a time such as");
+  ExpectError("[[expert]]\nname = \"a\"\nmodel = \"m\"\nkeep_alive = []",
+              "4: [[expert]] keep_alive", "a time such as");
+}
+
 TEST(ConfigurationTest, EveryKeyIsRead) {
   const Configuration c = Parsed(R"(
     memory_budget = "2GiB"

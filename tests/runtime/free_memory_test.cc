@@ -69,6 +69,42 @@ TEST_F(FreeMemoryTest, GroupsOfTheFirstVersionCountToo) {
   EXPECT_EQ(FreeKib(), 1000);
 }
 
+// A group that has read its model files is full of pages that cost nothing to drop.
+TEST_F(FreeMemoryTest, PagesOfFilesCountAsAvailable) {
+  Write("proc/self/cgroup", "0::/app\n");
+  Write("sys/fs/cgroup/app/memory.max", "2048000\n");
+  Write("sys/fs/cgroup/app/memory.current", "2048000\n");
+  Write("sys/fs/cgroup/app/memory.stat",
+        "anon 1024000\nfile 1024000\ninactive_file 512000\nactive_file 102400\n");
+  EXPECT_EQ(FreeKib(), 600);
+  Write("proc/self/cgroup", "4:memory:/job\n");
+  Write("sys/fs/cgroup/memory/job/memory.limit_in_bytes", "2048000");
+  Write("sys/fs/cgroup/memory/job/memory.usage_in_bytes", "2048000");
+  Write("sys/fs/cgroup/memory/job/memory.stat",
+        "inactive_file 1\ntotal_inactive_file 102400\ntotal_active_file 0\n");
+  EXPECT_EQ(FreeKib(), 100);
+}
+
+TEST_F(FreeMemoryTest, TheSofterLimitOfAGroupCounts) {
+  Write("proc/self/cgroup", "0::/app\n");
+  Write("sys/fs/cgroup/app/memory.max", "max\n");
+  Write("sys/fs/cgroup/app/memory.high", "1024000\n");
+  EXPECT_EQ(FreeKib(), 1000);
+}
+
+TEST_F(FreeMemoryTest, StallsAreThoseOfTheGroupElseOfTheSystem) {
+  const auto stalled = [&] { return ReadMemoryRoom(root_.string())->stalled_share; };
+  EXPECT_FALSE(stalled().has_value());
+  Write("proc/pressure/memory", "some avg10=12.50 avg60=0.00 avg300=0.00 total=1\nfull avg10=1\n");
+  EXPECT_DOUBLE_EQ(stalled().value(), 0.125);
+  Write("proc/self/cgroup", "0::/app\n");
+  Write("sys/fs/cgroup/app/memory.max", "1024000\n");
+  Write("sys/fs/cgroup/app/memory.pressure", "some avg10=50.00 avg60=0.00\n");
+  EXPECT_DOUBLE_EQ(stalled().value(), 0.5);
+}
+
+TEST_F(FreeMemoryTest, TheProcessItselfIsResident) { EXPECT_GT(ResidentBytes(), 1'000'000); }
+
 TEST_F(FreeMemoryTest, ASystemThatDoesNotSayIsAnError) {
   Write("proc/meminfo", "MemTotal: 9000 kB\n");
   EXPECT_EQ(FreeMemoryBytes(root_.string()).status().code(), absl::StatusCode::kUnavailable);

@@ -211,6 +211,15 @@ def print_stats(stats: dict[str, Any]) -> None:
         f"({format_bytes(counters['bytes_loaded'])}), {counters['hits']} hits, "
         f"{counters['evictions']} evictions"
     )
+    queue, health = stats.get("queue"), stats.get("health")
+    if queue:
+        remark(
+            f"{queue['running']} running, {queue['waiting']} waiting, "
+            f"{queue['rejected']} rejected; "
+            f"{counters['prefetches']} prefetches, {counters['prefetch_hits']} of them used"
+        )
+    if health and health["state"] != "ok":
+        remark(f"memory: {health['state'].replace('_', ' ')}. {health['advice']}".rstrip())
     rows = [
         (
             expert["name"],

@@ -1,0 +1,86 @@
+// What an Assistant does between answers.
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+
+#include "core/base/byte_size.h"
+#include "runtime/assistant.h"
+#include "runtime/free_memory.h"
+
+namespace coterie {
+
+absl::Status Assistant::SetMemoryBudget(int64_t bytes) {
+  int64_t pinned_bytes = 0;
+  for (const BaseResidency& base : cache_->Snapshot().bases) {
+    if (base.n_pins > 0) pinned_bytes += base.bytes;
+  }
+  if (bytes < router_bytes_.bytes() + pinned_bytes) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "the memory budget does not hold the router (", FormatBytes(router_bytes_.bytes()),
+        ") and the pinned experts (", FormatBytes(pinned_bytes),
+        "): budget=", bytes < 0 ? absl::StrCat(bytes) : FormatBytes(bytes)));
+  }
+  budget_.SetLimit(bytes);
+  cache_->EvictOvershoot();
+  return absl::OkStatus();
+}
+
+Warmth Assistant::WarmthOf(const BaseId& base) const {
+  for (const BaseResidency& known : cache_->Snapshot().bases) {
+    if (known.base != base) continue;
+    if (known.state == BaseState::kReady || known.state == BaseState::kLoading) {
+      return Warmth::kReady;
+    }
+    break;
+  }
+  const absl::StatusOr<BaseProfile> profile = source_->Profile(base);
+  if (!profile.ok()) return Warmth::kFits;  // It will be refused; nobody has to leave for it.
+  const BudgetSnapshot ledger = budget_.Snapshot();
+  const int64_t free_bytes = ledger.limit_bytes - ledger.used_bytes;
+  const int64_t need_bytes =
+      profile->weight_bytes + profile->tokenizer_bytes + ShortAnswerBytes(*profile);
+  return need_bytes <= free_bytes ? Warmth::kFits : Warmth::kSwitch;
+}
+
+// The expert that the router would have named next is the likeliest to be wanted next.
+void Assistant::NoteSecondChoice(const Route& route) {
+  if (!configuration_.cache.prefetch) return;
+  for (const ExpertScore& score : route.choice.scores) {
+    if (score.expert == route.expert || !score.fits) continue;
+    const absl::StatusOr<const ExpertSpec*> spec = catalog_.Find(score.expert);
+    if (!spec.ok()) continue;
+    MutexLock lock(mutex_);
+    second_choice_ = (*spec)->base_id;
+    return;
+  }
+}
+
+void Assistant::Upkeep() {
+  cache_->Tick();
+  if (configuration_.cache.pressure) {
+    const absl::StatusOr<MemoryRoom> room = ReadMemoryRoom();
+    if (room.ok()) {
+      const BudgetSnapshot ledger = budget_.Snapshot();
+      const int64_t mapped_bytes =
+          ledger.bytes_by_purpose[static_cast<size_t>(Purpose::kExpertWeights)];
+      const PressureGuard::Advice advice = guard_.Note(*room, mapped_bytes, absl::Now());
+      memory_is_short_ = guard_.is_short();
+      if (advice == PressureGuard::Advice::kEvict) cache_->EvictOne(guard_.why());
+    }
+  }
+  if (!memory_is_short_ && scheduler_.IdleFor() > absl::ZeroDuration()) PrefetchSecondChoice();
+}
+
+void Assistant::PrefetchSecondChoice() {
+  BaseId base;
+  {
+    MutexLock lock(mutex_);
+    base.swap(second_choice_);
+  }
+  // No room, or a file that fails: the request that needs it will say so.
+  if (!base.empty()) (void)cache_->Prefetch(base);
+}
+
+}  // namespace coterie
