@@ -258,7 +258,7 @@ def pair_configuration(first: str, second: str, folder: Path) -> str:
         models[1] = folder / "copy.gguf"
         shutil.copyfile(models[0], models[1])
     sizes = [model.stat().st_size for model in models]
-    budget = max(sizes) + min(sizes) // 2 + 100 * MB
+    budget = max(sizes) + min(sizes) // 2 + 40 * MB
     lines = [f"memory_budget = {budget}", "[cache]", "pressure = false"]
     for i, model in enumerate(models):
         lines += ["[[expert]]", f'name = "e{i}"', f'model = "{model}"']

@@ -109,8 +109,9 @@ def test_a_log_gives_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     log.write_text("".join(log_line(10 * i, "ab"[i % 2]) for i in range(20)))
     assert run(["simulate", str(log), "--budget", "120B", "--budget", "210B"]) == 0
     table = capsys.readouterr().out.splitlines()
-    assert "budget" in table[0] and "belady" in table[0]
-    assert "0.0 %" in table[1] and "90.0 %" in table[2]
+    assert "budget" in table[0] and len(table) == 1 + 2 * 3
+    assert "120 bytes" in table[1] and "coterie" in table[1] and "0.0 %" in table[1]
+    assert "210 bytes" in table[4] and "90.0 %" in table[4] and "belady" in table[6]
 
 
 @pytest.mark.parametrize(
