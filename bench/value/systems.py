@@ -243,13 +243,14 @@ def main() -> None:
             choose = router_with(answers, half, arguments.budget, price)
             return lambda task: (choose(task),)
 
-        def learn_escalation(half: Sequence[Task], price: float = price) -> Callable[[Task], Any]:
-            choose = router_with(answers, half, arguments.budget, price)
-            return escalating(answers, half, choose, larger, arguments.slack)
-
         name = f"routed, {price:g} a second"
         systems[name] = cross_fitted(tasks, learn_route)(answers)
-        systems[f"{name}, escalating"] = cross_fitted(tasks, learn_escalation)(answers)
+    for expert in [name for name in experts if name != larger]:
+
+        def learn_threshold(half: Sequence[Task], first: str = expert) -> Callable[[Task], Any]:
+            return escalating(answers, half, lambda task: first, larger, arguments.slack)
+
+        systems[f"{expert}, if unsure {larger}"] = cross_fitted(tasks, learn_threshold)(answers)
     systems["oracle of domains"] = domain_oracle(answers, tasks, experts)
     systems["oracle of tasks"] = task_oracle(answers, tasks, experts)
     print(f"{len(tasks)} tasks, {len(experts)} experts that fit {arguments.budget / 1e6:.0f} MB\n")
