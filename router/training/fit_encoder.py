@@ -1,24 +1,24 @@
 """Fits the default router: fine-tunes all-MiniLM-L6-v2 on labelled prompts.
 
     python fit_encoder.py folds --encoder DIR --train train.jsonl --own own_prompts.jsonl --out DIR
-    python fit_encoder.py final --encoder DIR --train train.jsonl --own own_prompts.jsonl \
-        --dev dev.jsonl --out DIR
+    python fit_encoder.py domains (the same)
+    python fit_encoder.py final (the same) --dev dev.jsonl
 
 `folds` leaves whole sources out: each source is predicted once by a model that never saw it, and
-those predictions (DIR/held_out.jsonl) are what calibrate.py fits temperature and threshold on.
-`final` fits on everything and writes DIR/model.pt. On 2 cores one epoch takes a few minutes.
+those predictions (DIR/held_out.jsonl) are what temperature and threshold are fitted on. `domains`
+leaves one domain out, ours included, and writes predictions of --dev (DIR/domains.jsonl). `final`
+fits on everything and writes DIR/model.pt. Runs on a GPU if there is one.
 """
 
 import argparse
-import copy
 import json
 import pathlib
 import random
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from minilm import Classifier, load_classifier
+from minilm import N_LAYERS, Classifier, load_classifier
 from prompt_text import LABELS, MAX_TOKENS, Row, encode, open_tokenizer, read_rows
 from torch import Tensor
 from torch.nn import functional
@@ -26,26 +26,28 @@ from torch.nn import functional
 # Each source is left out once; every fold keeps other sources of each label in training.
 FOLDS = [
     ["aqua", "mbpp", "ifeval", "nq-open-dev", "p3:cnn"],
-    ["college-math", "gpteacher-codegen", "writingbench", "strategyqa", "p3:xsum"],
+    ["college-math", "gpteacher-codegen", "writingbench", "strategyqa", "p3:xsum", "smart_home"],
     ["gsm8k-train", "nl2bash", "gpteacher-roleplay", "p3:kilt", "p3:wiki_qa"],
     ["superni", "mmlu", "banking77", "p3:adversarial", "p3:quoref", "p3:duorc"],
     ["clinc150", "mt-bench-101", "p3:wiki_bio"],
 ]
 WORD_MASK_ID = 103  # [MASK]
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @dataclass
 class Recipe:
     """What may be varied about a fit."""
 
-    epochs: int = 1
+    epochs: int = 2
     rate: float = 4e-5
     batch: int = 32
     dropout: float = 0.1
     smoothing: float = 0.0
     word_dropout: float = 0.0
-    average_decay: float = 0.0  # Of an exponential average of the weights; 0 turns it off.
     source_power: float = 1.0  # Rows of a source count like (size of the source)^(power - 1).
+    layer_decay: float = 1.0  # The rate of a layer is this times that of the next one.
+    n_models: int = 1  # Models of different seeds, whose weights are averaged.
     seed: int = 1
 
 
@@ -72,15 +74,22 @@ def batches(lengths: list[int], size: int, rng: random.Random | None) -> list[li
     return result
 
 
-def padded(ids: list[list[int]]) -> tuple[Tensor, Tensor]:
-    """Ids [n, t] and the mask of what is a token."""
-    width = max(map(len, ids))
-    matrix = torch.zeros(len(ids), width, dtype=torch.long)
-    mask = torch.zeros(len(ids), width, dtype=torch.bool)
-    for i, row in enumerate(ids):
-        matrix[i, : len(row)] = torch.tensor(row)
-        mask[i, : len(row)] = True
-    return matrix, mask
+class Prompts:
+    """Token ids of prompts in one matrix on the device, cropped batch by batch."""
+
+    def __init__(self, ids: list[list[int]]) -> None:
+        self.lengths = [len(row) for row in ids]
+        matrix = torch.zeros(len(ids), MAX_TOKENS, dtype=torch.long)
+        for i, row in enumerate(ids):
+            matrix[i, : len(row)] = torch.tensor(row)
+        self.matrix = matrix.to(DEVICE)
+        self.tokens = torch.tensor(self.lengths, device=DEVICE)
+
+    def batch(self, indices: list[int]) -> tuple[Tensor, Tensor]:
+        """Ids [n, t] and the mask of what is a token."""
+        width = max(self.lengths[i] for i in indices)
+        at = torch.tensor(indices, device=DEVICE)
+        return self.matrix[at, :width], torch.arange(width, device=DEVICE) < self.tokens[at, None]
 
 
 def row_weights(rows: list[Row], power: float) -> Tensor:
@@ -93,15 +102,26 @@ def row_weights(rows: list[Row], power: float) -> Tensor:
 
 def drop_words(ids: Tensor, mask: Tensor, share: float) -> Tensor:
     """Masks a share of the tokens, never [CLS] or [SEP] (ids 101 and 102)."""
-    hit = (torch.rand(ids.shape) < share) & mask & (ids != 101) & (ids != 102)
-    return ids.masked_fill(hit, WORD_MASK_ID)
+    hit = torch.rand(ids.shape, device=ids.device) < share
+    return ids.masked_fill(hit & mask & (ids != 101) & (ids != 102), WORD_MASK_ID)
+
+
+def depth_of(name: str) -> int:
+    """How many layers lie between a parameter and the head; -1 for the head itself."""
+    if name.startswith("head"):
+        return -1
+    return N_LAYERS - 1 - int(name.split(".")[1]) if name.startswith("layers") else N_LAYERS
 
 
 def optimizer_for(model: Classifier, recipe: Recipe) -> torch.optim.Optimizer:
-    head = [p for name, p in model.named_parameters() if name.startswith("head")]
-    body = [p for name, p in model.named_parameters() if not name.startswith("head")]
-    groups = [{"params": body, "rate": recipe.rate}, {"params": head, "rate": 10 * recipe.rate}]
-    return torch.optim.AdamW(groups, lr=recipe.rate, weight_decay=0.01, fused=True)
+    by_depth: dict[int, list[Tensor]] = {}
+    for name, parameter in model.named_parameters():
+        by_depth.setdefault(depth_of(name), []).append(parameter)
+    groups = []
+    for depth, parameters in by_depth.items():
+        rate = recipe.rate * (10 if depth < 0 else recipe.layer_decay**depth)
+        groups.append({"params": parameters, "lr": rate, "rate": rate})
+    return torch.optim.AdamW(groups, weight_decay=0.01, fused=True)
 
 
 def scheduled(step: int, n_steps: int) -> float:
@@ -110,24 +130,17 @@ def scheduled(step: int, n_steps: int) -> float:
     return min((step + 1) / warm, (n_steps - step) / max(1, n_steps - warm))
 
 
-def update_average(average: Classifier, model: Classifier, decay: float) -> None:
-    with torch.no_grad():
-        for kept, new in zip(average.parameters(), model.parameters(), strict=True):
-            kept.lerp_(new, 1.0 - decay)
-
-
-def fit(encoder: pathlib.Path, rows: list[Row], ids: list[list[int]], recipe: Recipe) -> Classifier:
+def fit_one(encoder: pathlib.Path, rows: list[Row], prompts: Prompts, recipe: Recipe) -> Classifier:
     """Fine-tunes every weight on the rows by cross-entropy."""
     torch.manual_seed(recipe.seed)
     rng = random.Random(recipe.seed)
-    model = load_classifier(encoder, len(LABELS), MAX_TOKENS, recipe.dropout)
-    average = copy.deepcopy(model).eval() if recipe.average_decay else None
-    labels = torch.tensor([LABELS.index(row.label) for row in rows])
-    weights = row_weights(rows, recipe.source_power)
+    model = load_classifier(encoder, len(LABELS), MAX_TOKENS, recipe.dropout).to(DEVICE)
+    labels = torch.tensor([LABELS.index(row.label) for row in rows], device=DEVICE)
+    weights = row_weights(rows, recipe.source_power).to(DEVICE)
     plan = [
         batch
         for _ in range(recipe.epochs)
-        for batch in batches([len(row) for row in ids], recipe.batch, rng)
+        for batch in batches(prompts.lengths, recipe.batch, rng)
     ]
     optimizer = optimizer_for(model, recipe)
     model.train()
@@ -135,10 +148,10 @@ def fit(encoder: pathlib.Path, rows: list[Row], ids: list[list[int]], recipe: Re
     for step, batch in enumerate(plan):
         for group in optimizer.param_groups:
             group["lr"] = group["rate"] * scheduled(step, len(plan))
-        matrix, mask = padded([ids[i] for i in batch])
+        matrix, mask = prompts.batch(batch)
         if recipe.word_dropout:
             matrix = drop_words(matrix, mask, recipe.word_dropout)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(DEVICE, torch.bfloat16):
             logits = model(matrix, mask)
         losses = functional.cross_entropy(
             logits.float(), labels[batch], reduction="none", label_smoothing=recipe.smoothing
@@ -148,20 +161,31 @@ def fit(encoder: pathlib.Path, rows: list[Row], ids: list[list[int]], recipe: Re
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        if average is not None:
-            update_average(average, model, min(recipe.average_decay, step / (step + 20)))
-        if step % 50 == 0:
+        if step % 200 == 0:
             spent = time.monotonic() - begin
             print(f"step {step}/{len(plan)} loss {loss.item():.3f} {spent:.0f} s", flush=True)
-    return (average or model).eval()
+    return model.eval()
+
+
+def fit(encoder: pathlib.Path, rows: list[Row], ids: list[list[int]], recipe: Recipe) -> Classifier:
+    """The mean of the weights of n_models fits that differ by their seed."""
+    prompts = Prompts(ids)
+    model = fit_one(encoder, rows, prompts, recipe)
+    total = model.state_dict()
+    for i in range(1, recipe.n_models):
+        other = fit_one(encoder, rows, prompts, replace(recipe, seed=recipe.seed + i)).state_dict()
+        total = {name: value + other[name] for name, value in total.items()}
+    model.load_state_dict({name: value / recipe.n_models for name, value in total.items()})
+    return model
 
 
 def predict(model: Classifier, ids: list[list[int]]) -> Tensor:
     """Logits [n, n_labels] in float32."""
+    prompts = Prompts(ids)
     logits = torch.zeros(len(ids), len(LABELS))
     with torch.no_grad():
-        for batch in batches([len(row) for row in ids], 64, None):
-            logits[batch] = model(*padded([ids[i] for i in batch]))
+        for batch in batches(prompts.lengths, 64, None):
+            logits[batch] = model(*prompts.batch(batch)).cpu()
     return logits
 
 
@@ -194,19 +218,35 @@ def run_folds(args: argparse.Namespace, rows: list[Row], recipe: Recipe) -> None
         write_predictions(args.out / "held_out.jsonl", held_rows, torch.cat(held_logits))
 
 
+def run_domains(args: argparse.Namespace, rows: list[Row], recipe: Recipe) -> None:
+    tokenizer = open_tokenizer(args.encoder / "vocab.txt")
+    ids = encode(tokenizer, [row.text for row in rows])
+    dev = read_rows(args.dev)
+    dev_ids = encode(tokenizer, [row.text for row in dev])
+    with (args.out / "domains.jsonl").open("w", encoding="utf-8") as out:
+        for left in LABELS:
+            kept = [i for i, row in enumerate(rows) if row.label != left]
+            model = fit(args.encoder, [rows[i] for i in kept], [ids[i] for i in kept], recipe)
+            for row, values in zip(dev, predict(model, dev_ids).tolist(), strict=True):
+                out.write(json.dumps({"left": left, "label": row.label, "logits": values}) + "\n")
+
+
 def run_final(args: argparse.Namespace, rows: list[Row], recipe: Recipe) -> None:
     tokenizer = open_tokenizer(args.encoder / "vocab.txt")
     model = fit(args.encoder, rows, encode(tokenizer, [row.text for row in rows]), recipe)
-    torch.save(model.state_dict(), args.out / "model.pt")
+    torch.save({k: v.cpu() for k, v in model.state_dict().items()}, args.out / "model.pt")
     dev = read_rows(args.dev)
     logits = predict(model, encode(tokenizer, [row.text for row in dev]))
     print(f"dev {accuracy(dev, logits):.4f}")
     write_predictions(args.out / "dev.jsonl", dev, logits)
 
 
+MODES = {"folds": run_folds, "domains": run_domains, "final": run_final}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("mode", choices=["folds", "final"])
+    parser.add_argument("mode", choices=sorted(MODES))
     parser.add_argument("--encoder", type=pathlib.Path, required=True)
     parser.add_argument("--train", type=pathlib.Path, required=True)
     parser.add_argument("--own", type=pathlib.Path, help="rows that train in every fold")
@@ -218,7 +258,7 @@ def main() -> None:
     recipe = Recipe(**{name: getattr(args, name) for name in vars(Recipe())})
     args.out.mkdir(parents=True, exist_ok=True)
     rows = read_rows(args.train) + (read_rows(args.own) if args.own else [])
-    (run_folds if args.mode == "folds" else run_final)(args, rows, recipe)
+    MODES[args.mode](args, rows, recipe)
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ class Classifier(nn.Module):
 
     def pooled(self, ids: Tensor, mask: Tensor) -> Tensor:
         """The mean of the last layer over the tokens, [n, D_MODEL]."""
-        positions = torch.arange(ids.shape[1])
+        positions = torch.arange(ids.shape[1], device=ids.device)
         x = self.dropout(self.norm(self.words(ids) + self.positions(positions)))
         for layer in self.layers:
             x = layer(x, mask)
