@@ -50,32 +50,40 @@ double Shortfall(absl::Span<const double> logits, int label) {
   return std::max(0.0, other + kMargin - logits[label]);
 }
 
-absl::Status Damaged(const GgufFile& file, absl::string_view what) {
-  return absl::DataLossError(
-      absl::StrCat("damaged router file: corrections: ", what, ": file=", file.path()));
-}
+// The arrays router.NAME.PART of a file.
+struct PromptArrays {
+  const GgufFile& file;
+  const absl::string_view name;
+
+  std::string Key(absl::string_view part) const { return absl::StrCat("router.", name, ".", part); }
+  auto Ints(absl::string_view part) const { return file.GetIntArray(Key(part)); }
+  auto Floats(absl::string_view part) const { return file.GetFloatArray(Key(part)); }
+  absl::Status Damaged(absl::string_view what) const {
+    return absl::DataLossError(
+        absl::StrCat("damaged router file: ", name, ": ", what, ": file=", file.path()));
+  }
+};
 
 bool AllFinite(absl::Span<const float> values) {
   return std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); });
 }
 
 // Takes sparse vectors apart again.
-absl::Status ReadVectors(const GgufFile& file, const DomainModel& model,
-                         std::vector<CorrectedPrompt>& prompts) {
-  COTERIE_ASSIGN_OR_RETURN(const auto counts, file.GetIntArray("router.corrections.counts"));
-  COTERIE_ASSIGN_OR_RETURN(const auto indices, file.GetIntArray("router.corrections.indices"));
-  COTERIE_ASSIGN_OR_RETURN(const auto values, file.GetFloatArray("router.corrections.values"));
-  if (counts.size() != prompts.size()) return Damaged(file, "a count for each prompt is missing");
-  if (!AllFinite(values)) return Damaged(file, "a vector is not finite");
+absl::Status ReadVectors(const PromptArrays& in, const DomainModel& model, PromptList& prompts) {
+  COTERIE_ASSIGN_OR_RETURN(const auto counts, in.Ints("counts"));
+  COTERIE_ASSIGN_OR_RETURN(const auto indices, in.Ints("indices"));
+  COTERIE_ASSIGN_OR_RETURN(const auto values, in.Floats("values"));
+  if (counts.size() != prompts.size()) return in.Damaged("a count for each prompt is missing");
+  if (!AllFinite(values)) return in.Damaged("a vector is not finite");
   const bool dense = model.vector_is_dense();
   if (dense ? !indices.empty() : indices.size() != values.size()) {
-    return Damaged(file, "vectors are of the wrong kind");
+    return in.Damaged("vectors are of the wrong kind");
   }
   size_t begin = 0;
   for (size_t i = 0; i < prompts.size(); ++i) {
     if (counts[i] < 0 || static_cast<uint64_t>(counts[i]) > values.size() - begin ||
         (dense && counts[i] != model.vector_size())) {
-      return Damaged(file, "a vector has the wrong length");
+      return in.Damaged("a vector has the wrong length");
     }
     PromptVector& vector = prompts[i].vector;
     const auto n = static_cast<size_t>(counts[i]);
@@ -83,7 +91,7 @@ absl::Status ReadVectors(const GgufFile& file, const DomainModel& model,
     for (size_t k = begin; !dense && k < begin + n; ++k) {
       const bool rises = k == begin || indices[k] > indices[k - 1];
       if (!rises || indices[k] < 0 || indices[k] >= model.vector_size()) {
-        return Damaged(file, "a vector's indices are out of order or range");
+        return in.Damaged("a vector's indices are out of order or range");
       }
       vector.indices.push_back(static_cast<uint32_t>(indices[k]));
     }
@@ -94,13 +102,91 @@ absl::Status ReadVectors(const GgufFile& file, const DomainModel& model,
 
 }  // namespace
 
+std::vector<double> Extended(std::vector<double> logits, int64_t n_domains) {
+  const double least = *std::min_element(logits.begin(), logits.end());
+  logits.resize(n_domains, least);
+  return logits;
+}
+
+void AppendPrompts(const PromptList& prompts, absl::string_view name, GgufWriter& file) {
+  if (prompts.empty()) return;
+  std::vector<int64_t> labels, counts, indices;
+  std::vector<float> logits, values;
+  for (const CorrectedPrompt& prompt : prompts) {
+    labels.push_back(prompt.label);
+    counts.push_back(static_cast<int64_t>(prompt.vector.values.size()));
+    logits.insert(logits.end(), prompt.logits.begin(), prompt.logits.end());
+    indices.insert(indices.end(), prompt.vector.indices.begin(), prompt.vector.indices.end());
+    values.insert(values.end(), prompt.vector.values.begin(), prompt.vector.values.end());
+  }
+  const auto key = [&](absl::string_view part) { return absl::StrCat("router.", name, ".", part); };
+  file.SetIntArray(key("labels"), labels);
+  file.SetIntArray(key("counts"), counts);
+  file.SetIntArray(key("indices"), indices);
+  file.SetFloatArray(key("values"), values);
+  file.SetFloatArray(key("logits"), logits);
+}
+
+absl::StatusOr<PromptList> ReadPrompts(const GgufFile& file, absl::string_view name,
+                                       const DomainModel& model, int64_t n_domains,
+                                       size_t max_prompts) {
+  const PromptArrays in{file, name};
+  PromptList prompts;
+  if (!file.Has(in.Key("labels"))) return prompts;
+  COTERIE_ASSIGN_OR_RETURN(const auto labels, in.Ints("labels"));
+  COTERIE_ASSIGN_OR_RETURN(const auto logits, in.Floats("logits"));
+  const auto n_fitted = static_cast<size_t>(model.n_domains());
+  if (labels.empty() || labels.size() > max_prompts) return in.Damaged("too many or none");
+  if (logits.size() != labels.size() * n_fitted || !AllFinite(logits)) {
+    return in.Damaged("logits do not match the domains");
+  }
+  for (size_t i = 0; i < labels.size(); ++i) {
+    if (labels[i] < 0 || labels[i] >= n_domains) return in.Damaged("unknown label");
+    CorrectedPrompt prompt;
+    prompt.label = static_cast<int>(labels[i]);
+    prompt.logits.assign(logits.begin() + i * n_fitted, logits.begin() + (i + 1) * n_fitted);
+    prompts.push_back(std::move(prompt));
+  }
+  COTERIE_RETURN_IF_ERROR(ReadVectors(in, model, prompts));
+  return prompts;
+}
+
+int64_t BytesOf(const PromptList& prompts) {
+  int64_t bytes = 0;
+  for (const CorrectedPrompt& prompt : prompts) {
+    bytes += static_cast<int64_t>(sizeof(prompt) + prompt.logits.capacity() * sizeof(double) +
+                                  prompt.vector.indices.capacity() * sizeof(uint32_t) +
+                                  prompt.vector.values.capacity() * sizeof(float));
+  }
+  return bytes;
+}
+
 double Corrections::Kernel(const PromptVector& a, const PromptVector& b) const {
   return std::exp((std::min(1.0, a.Dot(b)) - 1.0) / reach_);
 }
 
-Corrections Corrections::With(std::vector<CorrectedPrompt> newer, double reach) const {
-  Corrections result;
-  result.reach_ = reach;
+std::vector<const CorrectedPrompt*> Corrections::All() const {
+  std::vector<const CorrectedPrompt*> all;
+  for (const CorrectedPrompt& prompt : prompts_) all.push_back(&prompt);
+  all.insert(all.end(), kept_anchors_.begin(), kept_anchors_.end());
+  return all;
+}
+
+// What the user says of a prompt outweighs what the router came with.
+void Corrections::KeepAnchors() {
+  kept_anchors_.clear();
+  if (anchors_ == nullptr) return;
+  for (const CorrectedPrompt& anchor : *anchors_) {
+    const bool is_corrected =
+        std::any_of(prompts_.begin(), prompts_.end(), [&](const CorrectedPrompt& prompt) {
+          return prompt.vector.Dot(anchor.vector) > kSamePrompt;
+        });
+    if (!is_corrected) kept_anchors_.push_back(&anchor);
+  }
+}
+
+Corrections Corrections::With(PromptList newer, int64_t n_domains) const {
+  Corrections result(reach_, anchors_);
   result.prompts_ = prompts_;
   for (CorrectedPrompt& prompt : newer) {
     std::erase_if(result.prompts_, [&](const CorrectedPrompt& old) {
@@ -111,50 +197,47 @@ Corrections Corrections::With(std::vector<CorrectedPrompt> newer, double reach) 
   if (result.size() > kMaxPrompts) {
     result.prompts_.erase(result.prompts_.begin(), result.prompts_.end() - kMaxPrompts);
   }
-  result.Solve();
+  result.Solve(n_domains);
   return result;
 }
 
-std::vector<double> Corrections::Fitted(const std::vector<double>& kernel, size_t prompt) const {
-  std::vector<double> logits = prompts_[prompt].logits;
-  for (size_t j = 0; j < prompts_.size(); ++j) {
-    const double similarity = kernel[prompt * prompts_.size() + j];
-    for (size_t d = 0; d < logits.size(); ++d) {
-      logits[d] += similarity * coefficients_[j * logits.size() + d];
-    }
-  }
-  return logits;
-}
-
-void Corrections::Solve() {
-  const size_t n = prompts_.size();
-  if (n == 0) return;
-  const size_t n_domains = prompts_.front().logits.size();
+void Corrections::Solve(int64_t n_domains) {
+  if (prompts_.empty()) return;
+  KeepAnchors();
+  const std::vector<const CorrectedPrompt*> all = All();
+  const size_t n = all.size();
+  const auto width = static_cast<size_t>(n_domains);
   std::vector<double> kernel(n * n);
+  std::vector<std::vector<double>> logits;
+  std::vector<double> targets(n * width, 0.0);
   for (size_t i = 0; i < n; ++i) {
     for (size_t j = 0; j <= i; ++j) {
-      kernel[i * n + j] = kernel[j * n + i] = Kernel(prompts_[i].vector, prompts_[j].vector);
+      kernel[i * n + j] = kernel[j * n + i] = Kernel(all[i]->vector, all[j]->vector);
     }
+    logits.push_back(Extended(all[i]->logits, n_domains));
+    targets[i * width + all[i]->label] = Shortfall(logits[i], all[i]->label);
   }
   std::vector<double> factor = kernel;
   for (size_t i = 0; i < n; ++i) factor[i * n + i] += kRidge;
   Factor(factor, n);
 
-  std::vector<double> targets(n * n_domains, 0.0);
-  for (size_t i = 0; i < n; ++i) {
-    targets[i * n_domains + prompts_[i].label] = Shortfall(prompts_[i].logits, prompts_[i].label);
-  }
   // Neighbours with other labels pull a prompt back: those that still do not lead ask for more.
   for (int raise = 0; raise <= kMaxRaises; ++raise) {
     std::vector<double> solution = targets;
-    for (size_t d = 0; d < n_domains; ++d) SolveColumn(factor, n, solution.data() + d, n_domains);
+    for (size_t d = 0; d < width; ++d) SolveColumn(factor, n, solution.data() + d, width);
     coefficients_.assign(solution.begin(), solution.end());
     bool all_lead = true;
     for (size_t i = 0; i < n; ++i) {
-      const double lacking = Shortfall(Fitted(kernel, i), prompts_[i].label);
+      std::vector<double> fitted = logits[i];
+      for (size_t j = 0; j < n; ++j) {
+        for (size_t d = 0; d < width; ++d) {
+          fitted[d] += kernel[i * n + j] * solution[j * width + d];
+        }
+      }
+      const double lacking = Shortfall(fitted, all[i]->label);
       if (lacking < 0.75 * kMargin) continue;
       all_lead = false;
-      targets[i * n_domains + prompts_[i].label] += lacking;
+      targets[i * width + all[i]->label] += lacking;
     }
     if (all_lead) break;
   }
@@ -162,8 +245,10 @@ void Corrections::Solve() {
 
 std::vector<double> Corrections::Delta(const PromptVector& prompt, int64_t n_domains) const {
   std::vector<double> delta(n_domains, 0.0);
-  for (size_t i = 0; i < prompts_.size(); ++i) {
-    const double similarity = Kernel(prompt, prompts_[i].vector);
+  if (prompts_.empty()) return delta;
+  const std::vector<const CorrectedPrompt*> all = All();
+  for (size_t i = 0; i < all.size(); ++i) {
+    const double similarity = Kernel(prompt, all[i]->vector);
     for (int64_t d = 0; d < n_domains; ++d) {
       delta[d] += similarity * coefficients_[i * n_domains + d];
     }
@@ -172,54 +257,7 @@ std::vector<double> Corrections::Delta(const PromptVector& prompt, int64_t n_dom
 }
 
 int64_t Corrections::memory_bytes() const {
-  int64_t bytes = static_cast<int64_t>(coefficients_.capacity() * sizeof(float));
-  for (const CorrectedPrompt& prompt : prompts_) {
-    bytes += static_cast<int64_t>(sizeof(prompt) + prompt.logits.capacity() * sizeof(double) +
-                                  prompt.vector.indices.capacity() * sizeof(uint32_t) +
-                                  prompt.vector.values.capacity() * sizeof(float));
-  }
-  return bytes;
-}
-
-void Corrections::AppendTo(GgufWriter& file) const {
-  if (prompts_.empty()) return;
-  std::vector<int64_t> labels, counts, indices;
-  std::vector<float> logits, values;
-  for (const CorrectedPrompt& prompt : prompts_) {
-    labels.push_back(prompt.label);
-    counts.push_back(static_cast<int64_t>(prompt.vector.values.size()));
-    logits.insert(logits.end(), prompt.logits.begin(), prompt.logits.end());
-    indices.insert(indices.end(), prompt.vector.indices.begin(), prompt.vector.indices.end());
-    values.insert(values.end(), prompt.vector.values.begin(), prompt.vector.values.end());
-  }
-  file.SetIntArray("router.corrections.labels", labels);
-  file.SetIntArray("router.corrections.counts", counts);
-  file.SetIntArray("router.corrections.indices", indices);
-  file.SetFloatArray("router.corrections.values", values);
-  file.SetFloatArray("router.corrections.logits", logits);
-}
-
-absl::StatusOr<Corrections> Corrections::From(const GgufFile& file, const DomainModel& model) {
-  Corrections result;
-  if (!file.Has("router.corrections.labels")) return result;
-  COTERIE_ASSIGN_OR_RETURN(const auto labels, file.GetIntArray("router.corrections.labels"));
-  COTERIE_ASSIGN_OR_RETURN(const auto logits, file.GetFloatArray("router.corrections.logits"));
-  const auto n_domains = static_cast<size_t>(model.n_domains());
-  if (labels.empty() || labels.size() > kMaxPrompts) return Damaged(file, "too many or none");
-  if (logits.size() != labels.size() * n_domains || !AllFinite(logits)) {
-    return Damaged(file, "logits do not match the domains");
-  }
-  for (size_t i = 0; i < labels.size(); ++i) {
-    if (labels[i] < 0 || labels[i] >= model.n_domains()) return Damaged(file, "unknown label");
-    CorrectedPrompt prompt;
-    prompt.label = static_cast<int>(labels[i]);
-    prompt.logits.assign(logits.begin() + i * n_domains, logits.begin() + (i + 1) * n_domains);
-    result.prompts_.push_back(std::move(prompt));
-  }
-  COTERIE_RETURN_IF_ERROR(ReadVectors(file, model, result.prompts_));
-  result.reach_ = model.correction_reach();
-  result.Solve();
-  return result;
+  return static_cast<int64_t>(coefficients_.capacity() * sizeof(float)) + BytesOf(prompts_);
 }
 
 }  // namespace coterie

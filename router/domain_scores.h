@@ -21,10 +21,17 @@ struct Score {
   double probability = 0.0;
 };
 
-// A piece of the prompt that spoke for or against the first domain, as seen by the lexical tier.
+// A piece of the prompt that spoke for or against the first domain.
 struct DecidingFeature {
   std::string text;     // "integral of", or letters inside words such as "quat".
   double weight = 0.0;  // Its share of the margin over the runner-up; negative speaks against.
+};
+
+// A prompt of known domain that is like the one that was classified.
+struct NearestExample {
+  std::string text;
+  std::string domain;
+  double cosine = 0.0;
 };
 
 struct Explanation {
@@ -34,8 +41,10 @@ struct Explanation {
   double temperature = 1.0;  // What logits were divided by.
   double abstain_below =
       0.0;  // The probability of the first domain under which the router abstains.
-  double correction_share = 0.0;          // What corrections added to the margin, in logits.
-  std::vector<DecidingFeature> features;  // Largest first; empty for the encoder.
+  double correction_share = 0.0;  // What corrections added to the margin, in logits.
+  // Largest first. Of the encoder only after Router::Explain.
+  std::vector<DecidingFeature> features;
+  std::vector<NearestExample> nearest;  // Only after Router::Explain; nearest first.
 };
 
 // The router's decision about one prompt. Blind to experts and to what is resident, so that it can

@@ -15,11 +15,13 @@
 namespace coterie {
 
 Router::Router(std::shared_ptr<const DomainModel> model, std::vector<std::string> domains,
-               Calibration calibration, std::string version, Corrections corrections)
+               Calibration calibration, std::string version,
+               std::shared_ptr<const Examples> examples, Corrections corrections)
     : model_(std::move(model)),
       domains_(std::move(domains)),
       calibration_(calibration),
       version_(std::move(version)),
+      examples_(std::move(examples)),
       corrections_(std::move(corrections)) {}
 
 Router::~Router() = default;
@@ -40,17 +42,30 @@ DomainScores Router::Unreadable() const {
   return scores;
 }
 
+absl::StatusOr<Router::Logits> Router::LogitsOf(absl::string_view cut, bool want_vector) const {
+  COTERIE_ASSIGN_OR_RETURN(ModelReading reading,
+                           model_->Read(cut, want_vector || corrections_.size() > 0));
+  Logits logits;
+  logits.model = Extended(std::move(reading.logits), n_domains());
+  logits.corrected = logits.model;
+  if (corrections_.size() > 0) {
+    const std::vector<double> delta = corrections_.Delta(reading.vector, n_domains());
+    for (size_t i = 0; i < delta.size(); ++i) logits.corrected[i] += delta[i];
+  }
+  logits.vector = std::move(reading.vector);
+  return logits;
+}
+
 absl::StatusOr<DomainScores> Router::Classify(absl::string_view prompt) const {
   const std::string cut = CutPrompt(prompt);
   if (cut.empty()) return Unreadable();
-  COTERIE_ASSIGN_OR_RETURN(const ModelReading reading,
-                           model_->Read(cut, /*want_vector=*/corrections_.size() > 0));
-  std::vector<double> logits = reading.logits;
-  if (corrections_.size() > 0) {
-    const std::vector<double> delta = corrections_.Delta(reading.vector, model_->n_domains());
-    for (size_t i = 0; i < logits.size(); ++i) logits[i] += delta[i];
-  }
-  const std::vector<double> probabilities = Probabilities(logits, calibration_.temperature);
+  COTERIE_ASSIGN_OR_RETURN(const Logits logits, LogitsOf(cut, /*want_vector=*/false));
+  return Scores(cut, logits);
+}
+
+DomainScores Router::Scores(absl::string_view cut, const Logits& logits) const {
+  const std::vector<double> probabilities =
+      Probabilities(logits.corrected, calibration_.temperature);
 
   DomainScores scores;
   for (size_t i = 0; i < domains_.size(); ++i) {
@@ -60,25 +75,27 @@ absl::StatusOr<DomainScores> Router::Classify(absl::string_view prompt) const {
                    [](const Score& a, const Score& b) { return a.probability > b.probability; });
   scores.abstained = scores.ranked.front().probability < calibration_.abstain_below;
   scores.router_version = version();
-  scores.why = Explain(cut, reading.logits, logits, scores);
+  scores.why = Why(cut, logits, scores);
   return scores;
 }
 
-Explanation Router::Explain(absl::string_view cut, absl::Span<const double> base,
-                            absl::Span<const double> logits, const DomainScores& scores) const {
-  const auto index_of = [this](const Score& score) {
-    return std::find(domains_.begin(), domains_.end(), score.domain) - domains_.begin();
-  };
+int Router::IndexOf(absl::string_view domain) const {
+  return static_cast<int>(std::find(domains_.begin(), domains_.end(), domain) - domains_.begin());
+}
+
+Explanation Router::Why(absl::string_view cut, const Logits& logits,
+                        const DomainScores& scores) const {
   const Score& first = scores.ranked[0];
   const Score& second = scores.ranked[1];
-  const auto a = index_of(first), b = index_of(second);
+  const int a = IndexOf(first.domain), b = IndexOf(second.domain);
   Explanation why;
   why.tier = std::string(tier());
-  why.margin = logits[a] - logits[b];
+  why.margin = logits.corrected[a] - logits.corrected[b];
   why.temperature = calibration_.temperature;
   why.abstain_below = calibration_.abstain_below;
-  why.correction_share = why.margin - (base[a] - base[b]);
-  why.features = model_->Decide(cut, static_cast<int>(a), static_cast<int>(b));
+  why.correction_share = why.margin - (logits.model[a] - logits.model[b]);
+  // The model has no weights for a domain that was added to it.
+  if (std::max(a, b) < model_->n_domains()) why.features = model_->Decide(cut, a, b);
   why.summary =
       absl::StrFormat("%s %.0f %%, then %s %.0f %%", first.domain, 100.0 * first.probability,
                       second.domain, 100.0 * second.probability);
@@ -93,17 +110,17 @@ Explanation Router::Explain(absl::string_view cut, absl::Span<const double> base
 }
 
 absl::StatusOr<int> Router::DomainIndex(absl::string_view label) const {
-  const auto it = std::find(domains_.begin(), domains_.end(), label);
-  if (it == domains_.end()) {
-    return absl::InvalidArgumentError(absl::StrCat("the router has no such domain: domain=", label,
-                                                   ", known=", absl::StrJoin(domains_, " ")));
+  const int index = IndexOf(label);
+  if (index == n_domains()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the router has no such domain, add it with examples first: domain=", label,
+                     ", known=", absl::StrJoin(domains_, " ")));
   }
-  return static_cast<int>(it - domains_.begin());
+  return index;
 }
 
-absl::StatusOr<std::unique_ptr<const Router>> Router::Correct(
-    absl::Span<const LabelledPrompt> rows) const {
-  std::vector<CorrectedPrompt> newer;
+absl::StatusOr<PromptList> Router::Read(absl::Span<const LabelledPrompt> rows) const {
+  PromptList prompts;
   for (const LabelledPrompt& row : rows) {
     COTERIE_ASSIGN_OR_RETURN(const int label, DomainIndex(row.label));
     const std::string cut = CutPrompt(row.text);
@@ -112,11 +129,55 @@ absl::StatusOr<std::unique_ptr<const Router>> Router::Correct(
           "a correction has a prompt in which nothing can be read: label=", row.label));
     }
     COTERIE_ASSIGN_OR_RETURN(ModelReading reading, model_->Read(cut, /*want_vector=*/true));
-    newer.push_back({std::move(reading.vector), std::move(reading.logits), label});
+    prompts.push_back({std::move(reading.vector), std::move(reading.logits), label});
   }
+  return prompts;
+}
+
+absl::StatusOr<std::unique_ptr<const Router>> Router::Correct(
+    absl::Span<const LabelledPrompt> rows) const {
+  COTERIE_ASSIGN_OR_RETURN(PromptList newer, Read(rows));
   return std::unique_ptr<const Router>(
-      new Router(model_, domains_, calibration_, version_,
-                 corrections_.With(std::move(newer), model_->correction_reach())));
+      new Router(model_, domains_, calibration_, version_, examples_,
+                 corrections_.With(std::move(newer), n_domains())));
+}
+
+absl::StatusOr<std::unique_ptr<const Router>> Router::AddDomain(
+    absl::string_view name, absl::Span<const std::string> examples) const {
+  if (name.empty() || IndexOf(name) < n_domains() || examples.empty() ||
+      n_domains() >= static_cast<int64_t>(kMaxDomains)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a new domain needs a name of its own, examples, and fewer than ", kMaxDomains,
+                     " beside it: domain=", name, ", examples=", examples.size(),
+                     ", known=", absl::StrJoin(domains_, " ")));
+  }
+  std::vector<std::string> domains = domains_;
+  domains.emplace_back(name);
+  const Router wider(model_, std::move(domains), calibration_, version_, examples_, corrections_);
+  std::vector<LabelledPrompt> rows;
+  for (const std::string& text : examples) rows.push_back({text, std::string(name), ""});
+  return wider.Correct(rows);
+}
+
+absl::StatusOr<std::unique_ptr<const Router>> Router::WithExamples(
+    absl::Span<const LabelledPrompt> rows) const {
+  if (corrections_.size() > 0) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "a router that was corrected keeps its examples: corrections=", corrections_.size(),
+        "; give them to the router as it was loaded or fitted"));
+  }
+  if (rows.size() > Corrections::kMaxAnchors) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("too many examples for a router: examples=", rows.size(),
+                     ", at most=", Corrections::kMaxAnchors));
+  }
+  COTERIE_ASSIGN_OR_RETURN(PromptList prompts, Read(rows));
+  std::vector<std::string> texts;
+  for (const LabelledPrompt& row : rows) texts.push_back(row.text);
+  auto examples = std::make_shared<const Examples>(std::move(prompts), std::move(texts));
+  Corrections corrections(model_->correction_reach(), examples->prompts());
+  return std::unique_ptr<const Router>(new Router(model_, domains_, calibration_, version_,
+                                                  std::move(examples), std::move(corrections)));
 }
 
 absl::StatusOr<std::unique_ptr<const Router>> Router::Correct(absl::string_view text,
@@ -142,7 +203,7 @@ std::string Router::version() const {
 }
 
 int64_t Router::memory_bytes() const {
-  return model_->memory_bytes() + corrections_.memory_bytes();
+  return model_->memory_bytes() + examples_->memory_bytes() + corrections_.memory_bytes();
 }
 
 }  // namespace coterie

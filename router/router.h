@@ -20,6 +20,7 @@
 #include "router/domain_model.h"
 #include "router/domain_scores.h"
 #include "router/evaluation.h"
+#include "router/examples.h"
 #include "router/labelled_prompt.h"
 
 namespace coterie {
@@ -32,6 +33,9 @@ struct RouterFitOptions {
   // prompts from a wrong specialist.
   double max_given_up = 0.1;
   std::string version = "lexical";
+  // Of so many rows, evenly taken, the vectors are kept (not the texts): they hold their ground
+  // against corrections.
+  int64_t n_anchors = 300;
 };
 
 // Immutable and thread-safe; a correction makes a new router that shares the fitted model.
@@ -41,6 +45,8 @@ struct RouterFitOptions {
 // probabilities, the general domain first, and an abstention.
 class Router {
  public:
+  static constexpr size_t kMaxDomains = 256;
+
   // Opens a router file of either tier. The encoder's layers run on `pool`, which outlives the
   // router and all its corrected versions; without one they run in the caller. kNotFound for a
   // missing file, kDataLoss naming file and key for a damaged one, kUnimplemented for a file of a
@@ -64,6 +70,10 @@ class Router {
   // Does no I/O. Prompts are classified one at a time; concurrent calls queue.
   absl::StatusOr<DomainScores> Classify(absl::string_view prompt) const;
 
+  // Classify, and what decided: the pieces of the prompt without which the margin would be another,
+  // and the nearest examples. For the encoder this takes up to 25 times as long.
+  absl::StatusOr<DomainScores> Explain(absl::string_view prompt) const;
+
   // A router that gives these prompts their labels from now on, and prompts like them rather than
   // before; the others keep theirs. Prompts that were already right are remembered too: they hold
   // their ground against later corrections. kInvalidArgument, naming the known ones, for a label
@@ -73,7 +83,19 @@ class Router {
   absl::StatusOr<std::unique_ptr<const Router>> Correct(absl::string_view text,
                                                         absl::string_view label) const;
 
-  // Writes model, calibration and corrections as one file, atomically.
+  // A router with one more domain, known by examples: ten are enough for prompts much like them,
+  // corrections add to it. kInvalidArgument for a name that is empty or taken, no examples, or one
+  // in which nothing can be read.
+  absl::StatusOr<std::unique_ptr<const Router>> AddDomain(
+      absl::string_view name, absl::Span<const std::string> examples) const;
+
+  // A router with these prompts as its examples, at most Corrections::kMaxAnchors, in place of
+  // those it came with. The labels are domains that the model was fitted to. Only before
+  // corrections (kFailedPrecondition).
+  absl::StatusOr<std::unique_ptr<const Router>> WithExamples(
+      absl::Span<const LabelledPrompt> rows) const;
+
+  // Writes model, calibration, examples, added domains and corrections as one file, atomically.
   absl::Status Save(absl::string_view path) const;
 
   // Classifies every row; abstentions count as the general domain. Labels that this router does not
@@ -97,19 +119,32 @@ class Router {
   };
 
   Router(std::shared_ptr<const DomainModel> model, std::vector<std::string> domains,
-         Calibration calibration, std::string version, Corrections corrections);
+         Calibration calibration, std::string version, std::shared_ptr<const Examples> examples,
+         Corrections corrections);
 
   static absl::StatusOr<std::unique_ptr<const Router>> FromFile(
       std::unique_ptr<const GgufFile> file, WorkerPool* pool);
   absl::StatusOr<int> DomainIndex(absl::string_view label) const;
+  int64_t n_domains() const { return static_cast<int64_t>(domains_.size()); }
+  // What the model says of a cut prompt, and the same with the corrections.
+  struct Logits {
+    std::vector<double> model, corrected;  // [n_domains]
+    PromptVector vector;                   // If asked for, or if there are corrections.
+  };
+  absl::StatusOr<Logits> LogitsOf(absl::string_view cut, bool want_vector) const;
+  absl::StatusOr<PromptList> Read(absl::Span<const LabelledPrompt> rows) const;
   DomainScores Unreadable() const;
-  Explanation Explain(absl::string_view cut, absl::Span<const double> base,
-                      absl::Span<const double> logits, const DomainScores& scores) const;
+  DomainScores Scores(absl::string_view cut, const Logits& logits) const;
+  Explanation Why(absl::string_view cut, const Logits& logits, const DomainScores& scores) const;
+  absl::StatusOr<std::vector<DecidingFeature>> Occlude(absl::string_view cut, int domain,
+                                                       int runner_up) const;
+  int IndexOf(absl::string_view domain) const;
 
   const std::shared_ptr<const DomainModel> model_;
-  const std::vector<std::string> domains_;
+  const std::vector<std::string> domains_;  // Those of the model, then those added.
   const Calibration calibration_;
   const std::string version_;
+  const std::shared_ptr<const Examples> examples_;
   const Corrections corrections_;
 };
 

@@ -23,8 +23,10 @@ namespace coterie {
 namespace {
 
 constexpr absl::string_view kArchitecture = "coterie-router";
+constexpr absl::string_view kAddedKey = "router.added_domains";
+constexpr absl::string_view kCorrections = "corrections";
 constexpr int64_t kFormat = 1;
-constexpr size_t kMaxDomains = 256;
+constexpr size_t kMaxDomains = Router::kMaxDomains;
 
 absl::Status Damaged(const GgufFile& file, absl::string_view what) {
   return absl::DataLossError(absl::StrCat("damaged router file: ", what, ": file=", file.path()));
@@ -55,6 +57,21 @@ absl::StatusOr<std::vector<std::string>> ReadDomains(const GgufFile& file) {
                                       " different names: domains=", names.size()));
   }
   return std::vector<std::string>(names.begin(), names.end());
+}
+
+// Those of the model, then those that were added to them.
+absl::StatusOr<std::vector<std::string>> WithAdded(const GgufFile& file,
+                                                   std::vector<std::string> domains) {
+  if (!file.Has(kAddedKey)) return domains;
+  COTERIE_ASSIGN_OR_RETURN(const auto names, file.GetStringArray(kAddedKey));
+  for (const absl::string_view name : names) domains.emplace_back(name);
+  const std::set<absl::string_view> distinct(domains.begin(), domains.end());
+  if (domains.size() > kMaxDomains || distinct.size() != domains.size() || distinct.contains("")) {
+    return Damaged(
+        file,
+        absl::StrCat(kAddedKey, " must be new and different names: domains=", domains.size()));
+  }
+  return domains;
 }
 
 absl::StatusOr<double> FloatIn(const GgufFile& file, absl::string_view key, double low,
@@ -125,6 +142,20 @@ absl::StatusOr<std::vector<LabelledLogits>> HeldOutLogits(absl::Span<const Lexic
   return held_out;
 }
 
+// At most n of the rows, evenly taken.
+absl::StatusOr<PromptList> AnchorsOf(absl::Span<const LexicalRow> rows, int64_t n,
+                                     const DomainModel& model) {
+  const auto most = static_cast<size_t>(
+      std::clamp<int64_t>(n, 0, static_cast<int64_t>(Corrections::kMaxAnchors)));
+  const size_t step = most == 0 ? rows.size() : (rows.size() + most - 1) / most;
+  PromptList anchors;
+  for (size_t i = 0; i < rows.size() && most > 0; i += step) {
+    COTERIE_ASSIGN_OR_RETURN(ModelReading reading, model.Read(rows[i].cut, /*want_vector=*/true));
+    anchors.push_back({std::move(reading.vector), std::move(reading.logits), rows[i].label});
+  }
+  return anchors;
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<const Router>> Router::Load(absl::string_view path,
@@ -159,11 +190,20 @@ absl::StatusOr<std::unique_ptr<const Router>> Router::FromFile(std::unique_ptr<c
     read = std::move(file);
     COTERIE_ASSIGN_OR_RETURN(model, LexicalModel::Open(*read, n_domains));
   } else {
-    return Damaged(view, absl::StrCat("router.tier is neither encoder nor lexical: tier=", Quote(tier)));
+    return Damaged(view,
+                   absl::StrCat("router.tier is neither encoder nor lexical: tier=", Quote(tier)));
   }
-  COTERIE_ASSIGN_OR_RETURN(Corrections corrections, Corrections::From(view, *model));
+  COTERIE_ASSIGN_OR_RETURN(domains, WithAdded(view, std::move(domains)));
+  COTERIE_ASSIGN_OR_RETURN(Examples read_examples, Examples::From(view, *model));
+  auto examples = std::make_shared<const Examples>(std::move(read_examples));
+  const auto n_all = static_cast<int64_t>(domains.size());
+  COTERIE_ASSIGN_OR_RETURN(PromptList corrected, ReadPrompts(view, kCorrections, *model, n_all,
+                                                             Corrections::kMaxPrompts));
+  Corrections corrections =
+      Corrections(model->correction_reach(), examples->prompts()).With(std::move(corrected), n_all);
   return std::unique_ptr<const Router>(new Router(std::move(model), std::move(domains), calibration,
-                                                  std::move(version_copy), std::move(corrections)));
+                                                  std::move(version_copy), std::move(examples),
+                                                  std::move(corrections)));
 }
 
 absl::StatusOr<int64_t> Router::EstimateBytes(absl::string_view path, int n_workers) {
@@ -171,18 +211,17 @@ absl::StatusOr<int64_t> Router::EstimateBytes(absl::string_view path, int n_work
   COTERIE_RETURN_IF_ERROR(CheckFormat(*file));
   COTERIE_ASSIGN_OR_RETURN(const absl::string_view tier, file->GetString("router.tier"));
   if (n_workers <= 0) n_workers = static_cast<int>(std::thread::hardware_concurrency());
-  // Corrections take at most three times the bytes they have in the file.
+  // Corrections and examples take at most three times the bytes they have in the file.
   constexpr int64_t kSlack = 64 << 10;
   int64_t correction_bytes = 0;
-  for (const char* key : {"values", "indices", "logits", "labels", "counts"}) {
-    const std::string name = absl::StrCat("router.corrections.", key);
-    if (!file->Has(name)) continue;
-    correction_bytes += file->GetFloatArray(name).ok()
-                            ? static_cast<int64_t>(file->GetFloatArray(name)->size()) * 4
-                            : 0;
-    correction_bytes += file->GetIntArray(name).ok()
-                            ? static_cast<int64_t>(file->GetIntArray(name)->size()) * 48
-                            : 0;
+  for (const char* list : {"corrections", "examples"}) {
+    for (const char* part : {"values", "indices", "logits", "labels", "counts"}) {
+      const std::string name = absl::StrCat("router.", list, ".", part);
+      const auto floats = file->GetFloatArray(name);
+      const auto ints = file->GetIntArray(name);
+      if (floats.ok()) correction_bytes += static_cast<int64_t>(floats->size()) * 4;
+      if (ints.ok()) correction_bytes += static_cast<int64_t>(ints->size()) * 48;
+    }
   }
   COTERIE_ASSIGN_OR_RETURN(const int64_t model_bytes,
                            tier == "encoder" ? Encoder::EstimateBytes(*file, std::max(1, n_workers))
@@ -196,10 +235,15 @@ absl::Status Router::Save(absl::string_view path) const {
   file.SetInt("router.format", kFormat);
   file.SetString("router.tier", tier());
   file.SetString("router.version", version_);
-  file.SetStringArray("router.domains", domains_);
+  const auto added = domains_.begin() + model_->n_domains();
+  file.SetStringArray("router.domains", std::vector<std::string>(domains_.begin(), added));
+  if (added != domains_.end()) {
+    file.SetStringArray(kAddedKey, std::vector<std::string>(added, domains_.end()));
+  }
   file.SetFloat("router.temperature", calibration_.temperature);
   file.SetFloat("router.abstain_below", calibration_.abstain_below);
-  corrections_.AppendTo(file);
+  examples_->AppendTo(file);
+  AppendPrompts(corrections_.prompts(), kCorrections, file);
   model_->AppendTo(file);
   return file.Write(path);
 }
@@ -236,8 +280,13 @@ absl::StatusOr<std::unique_ptr<const Router>> Router::Fit(absl::Span<const Label
                       options.max_given_up);
   }
   std::shared_ptr<const DomainModel> model = FitLexical(cut, n_labels);
-  return std::unique_ptr<const Router>(
-      new Router(std::move(model), std::move(labels), calibration, options.version, Corrections()));
+  COTERIE_ASSIGN_OR_RETURN(PromptList anchors, AnchorsOf(cut, options.n_anchors, *model));
+  std::vector<std::string> no_texts(anchors.size());
+  auto examples = std::make_shared<const Examples>(std::move(anchors), std::move(no_texts));
+  Corrections corrections(model->correction_reach(), examples->prompts());
+  return std::unique_ptr<const Router>(new Router(std::move(model), std::move(labels), calibration,
+                                                  options.version, std::move(examples),
+                                                  std::move(corrections)));
 }
 
 }  // namespace coterie

@@ -28,6 +28,34 @@ std::vector<LabelledPrompt> PromptsFrom(const RowList& rows) {
   return prompts;
 }
 
+Fields FieldsOf(const DomainScores& found) {
+  Fields d;
+  d["domain"] = std::string(found.domain());
+  py::dict probabilities;
+  for (const Score& score : found.ranked) {
+    probabilities[py::str(score.domain)] = score.probability;
+  }
+  d["probabilities"] = probabilities;
+  d["abstained"] = found.abstained;
+  py::list features;
+  for (const DecidingFeature& feature : found.why.features) {
+    features.append(py::make_tuple(TextFrom(feature.text), feature.weight));
+  }
+  py::list nearest;
+  for (const NearestExample& example : found.why.nearest) {
+    nearest.append(py::make_tuple(TextFrom(example.text), example.domain, example.cosine));
+  }
+  py::dict explanation;
+  explanation["summary"] = found.why.summary;
+  explanation["tier"] = found.why.tier;
+  explanation["margin"] = found.why.margin;
+  explanation["features"] = features;
+  explanation["nearest"] = nearest;
+  d["explanation"] = explanation;
+  d["router_version"] = found.router_version;
+  return d;
+}
+
 // A router with the pool its encoder runs on; the pool outlives every version that shares it.
 class PythonRouter {
  public:
@@ -51,27 +79,28 @@ class PythonRouter {
       GilReleased released;
       scores = router_->Classify(text);
     }
-    const DomainScores found = ValueOrRaise(std::move(scores));
-    Fields d;
-    d["domain"] = std::string(found.domain());
-    py::dict probabilities;
-    for (const Score& score : found.ranked) {
-      probabilities[py::str(score.domain)] = score.probability;
-    }
-    d["probabilities"] = probabilities;
-    d["abstained"] = found.abstained;
-    py::list features;
-    for (const DecidingFeature& feature : found.why.features) {
-      features.append(py::make_tuple(TextFrom(feature.text), feature.weight));
-    }
-    py::dict explanation;
-    explanation["summary"] = found.why.summary;
-    explanation["tier"] = found.why.tier;
-    explanation["margin"] = found.why.margin;
-    explanation["features"] = features;
-    d["explanation"] = explanation;
-    d["router_version"] = found.router_version;
-    return d;
+    return FieldsOf(ValueOrRaise(std::move(scores)));
+  }
+
+  Fields Explain(const py::str& prompt) const {
+    auto scores = CallInterruptibly([pool = pool_, router = router_, text = Utf8From(prompt)](
+                                        std::stop_token) { return router->Explain(text); });
+    return FieldsOf(ValueOrRaise(std::move(scores)));
+  }
+
+  std::shared_ptr<PythonRouter> AddDomain(const std::string& name,
+                                          const std::vector<std::string>& examples) const {
+    auto router =
+        CallInterruptibly([pool = pool_, router = router_, name, examples](std::stop_token) {
+          return router->AddDomain(name, examples);
+        });
+    return Wrap(pool_, ValueOrRaise(std::move(router)));
+  }
+
+  std::shared_ptr<PythonRouter> WithExamples(const RowList& rows) const {
+    auto router = CallInterruptibly([pool = pool_, router = router_, prompts = PromptsFrom(rows)](
+                                        std::stop_token) { return router->WithExamples(prompts); });
+    return Wrap(pool_, ValueOrRaise(std::move(router)));
   }
 
   std::shared_ptr<PythonRouter> Correct(const std::string& text, const std::string& label) const {
@@ -132,6 +161,12 @@ void BindRouter(py::module_& module) {
       .def_static("fit", &PythonRouter::Fit, py::arg("rows"), "Fits to (text, label) rows.")
       .def("classify", &PythonRouter::Classify, py::arg("text"),
            "The fields of coterie.DomainScores.")
+      .def("explain", &PythonRouter::Explain, py::arg("text"),
+           "The same, with what decided and the nearest examples.")
+      .def("add_domain", &PythonRouter::AddDomain, py::arg("name"), py::arg("examples"),
+           "A router that knows one more domain.")
+      .def("with_examples", &PythonRouter::WithExamples, py::arg("rows"),
+           "A router with these (text, label) rows as its examples.")
       .def("correct", &PythonRouter::Correct, py::arg("text"), py::arg("label"),
            "A router that gives this text its label from now on.")
       .def("save", &PythonRouter::Save, py::arg("path"), "Writes one file, atomically.")

@@ -131,6 +131,10 @@ class Router:
         """
         Opens a router file.
         """
+    def add_domain(self, name: str, examples: collections.abc.Sequence[str]) -> Router:
+        """
+        A router that knows one more domain.
+        """
     def classify(self, text: str) -> dict[str, typing.Any]:
         """
         The fields of coterie.DomainScores.
@@ -143,9 +147,17 @@ class Router:
         """
         Measures it on (text, label) rows.
         """
+    def explain(self, text: str) -> dict[str, typing.Any]:
+        """
+        The same, with what decided and the nearest examples.
+        """
     def save(self, path: str) -> None:
         """
         Writes one file, atomically.
+        """
+    def with_examples(self, rows: collections.abc.Sequence[tuple[str, str]]) -> Router:
+        """
+        A router with these (text, label) rows as its examples.
         """
     @property
     def domains(self) -> list[str]:

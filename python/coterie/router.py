@@ -45,6 +45,23 @@ class Router(Native[_coterie.Router]):
         """The domain of a prompt, in milliseconds; reads the first 60 and last 25 words."""
         return DomainScores(**self._native.classify(text))
 
+    def explain(self, text: str) -> DomainScores:
+        """classify(), and in .explanation what decided: "features", pairs of (piece of the prompt,
+        what the margin loses without it), and "nearest", examples of the router as (text, domain,
+        cosine). Takes up to 25 times as long as classify()."""
+        return DomainScores(**self._native.explain(text))
+
+    def add_domain(self, name: str, examples: Iterable[str]) -> None:
+        """From now on there is one more domain, known by examples: ten are enough for prompts much
+        like them, correct() adds to it. save() keeps it. Raises ValueError for a name that is
+        taken, or for no examples."""
+        self._core = self._native.add_domain(name, list(examples))
+
+    def set_examples(self, rows: Iterable[tuple[str, str]]) -> None:
+        """Keeps at most 500 (text, label) rows in the router's file: explain() shows the nearest
+        ones, and they hold their ground against corrections. Only before the first correction."""
+        self._core = self._native.with_examples([(text, label) for text, label in rows])
+
     def correct(self, text: str, label: str) -> None:
         """From now on this prompt, and prompts like it, belong to `label`. save() keeps it."""
         self._core = self._native.correct(text, label)

@@ -138,9 +138,7 @@ def fit_one(encoder: pathlib.Path, rows: list[Row], prompts: Prompts, recipe: Re
     labels = torch.tensor([LABELS.index(row.label) for row in rows], device=DEVICE)
     weights = row_weights(rows, recipe.source_power).to(DEVICE)
     plan = [
-        batch
-        for _ in range(recipe.epochs)
-        for batch in batches(prompts.lengths, recipe.batch, rng)
+        batch for _ in range(recipe.epochs) for batch in batches(prompts.lengths, recipe.batch, rng)
     ]
     optimizer = optimizer_for(model, recipe)
     model.train()

@@ -133,15 +133,28 @@ def prompts(
     return list(rows.values())
 
 
+def evenly(rows: list[dict[str, str]], n: int) -> Iterator[dict[str, str]]:
+    """n rows of each label, of those that a person can read at a glance."""
+    by_label: dict[str, list[dict[str, str]]] = {}
+    for row in rows:
+        if len(row["text"]) <= 160:
+            by_label.setdefault(row["label"], []).append(row)
+    for group in by_label.values():
+        for i in range(n):
+            yield group[i * len(group) // n]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=pathlib.Path)
     parser.add_argument("--texts", type=pathlib.Path)
     parser.add_argument("--commands", type=pathlib.Path)
     parser.add_argument("--share", type=float, default=1.0)
+    parser.add_argument("--only", type=int, help="of each label this many, short, evenly taken")
     args = parser.parse_args()
     with args.out.open("w", encoding="utf-8") as out:
-        for row in prompts(read_texts(args.texts), args.commands, args.share):
+        rows = prompts(read_texts(args.texts), args.commands, args.share)
+        for row in evenly(rows, args.only) if args.only else rows:
             out.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 

@@ -23,7 +23,7 @@ GENERAL = LABELS.index("general")
 
 def family(source: str) -> str:
     """The source without its parts: p3:xsum_x -> p3:xsum, mmlu_law -> mmlu."""
-    return source.split("_")[0]
+    return source if source == "smart_home" else source.split("_")[0]
 
 
 def share_kept(confidence: Tensor, right: Tensor, target: float) -> float:
@@ -127,7 +127,7 @@ def main() -> None:
     logits = torch.tensor([record["logits"] for record in records])
     labels = torch.tensor([LABELS.index(record["label"]) for record in records])
     folds = torch.tensor([fold_of(record["source"]) for record in records])
-    assert 0 <= int(folds.min()) and int(folds.max()) < len(FOLDS), "every source has a fold"
+    assert int(folds.min()) >= 0 and int(folds.max()) < len(FOLDS), "every source has a fold"
     _, chosen = totals(logits, labels, folds)
     print_sources([family(record["source"]) for record in records], labels, chosen)
     if args.domains:

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
 #include <random>
 #include <vector>
 
@@ -12,6 +13,8 @@ namespace coterie {
 namespace {
 
 constexpr double kReach = 0.1;
+
+Corrections None() { return Corrections(kReach, nullptr); }
 
 PromptVector Unit(std::vector<float> values) {
   double square = 0.0;
@@ -31,14 +34,14 @@ TEST(CorrectionsTest, WithoutCorrectionsNothingChanges) {
 
 TEST(CorrectionsTest, ACorrectionActsAtOnceOnItsPromptAndItsNeighbours) {
   const std::vector<double> logits = {8.0, 0.0, 1.0};
-  const Corrections corrections = Corrections().With({{Unit({1, 0, 0}), logits, 1}}, kReach);
+  const Corrections corrections = None().With({{Unit({1, 0, 0}), logits, 1}}, 3);
   EXPECT_EQ(First(logits, corrections.Delta(Unit({1, 0, 0}), 3)), 1);
   EXPECT_EQ(First(logits, corrections.Delta(Unit({1, 0.1f, 0}), 3)), 1);
 }
 
 TEST(CorrectionsTest, PromptsFarAwayKeepTheirDomain) {
   const std::vector<double> logits = {8.0, 0.0, 1.0};
-  const Corrections corrections = Corrections().With({{Unit({1, 0, 0}), logits, 1}}, kReach);
+  const Corrections corrections = None().With({{Unit({1, 0, 0}), logits, 1}}, 3);
   const std::vector<double> delta = corrections.Delta(Unit({0, 1, 0}), 3);
   for (const double value : delta) EXPECT_LT(std::abs(value), 0.01);
 }
@@ -46,21 +49,38 @@ TEST(CorrectionsTest, PromptsFarAwayKeepTheirDomain) {
 TEST(CorrectionsTest, ACorrectionOfWhatWasRightHoldsItsGround) {
   const std::vector<double> logits = {2.5, 0.0};
   const PromptVector kept = Unit({1, 0.3f}), changed = Unit({1, 0});
-  const Corrections without = Corrections().With({{changed, logits, 1}}, kReach);
+  const Corrections without = None().With({{changed, logits, 1}}, 2);
   EXPECT_EQ(First(logits, without.Delta(kept, 2)), 1) << "the two are neighbours";
-  const Corrections with =
-      Corrections().With({{kept, logits, 0}}, kReach).With({{changed, logits, 1}}, kReach);
+  const Corrections with = None().With({{kept, logits, 0}}, 2).With({{changed, logits, 1}}, 2);
   EXPECT_EQ(First(logits, with.Delta(kept, 2)), 0);
   EXPECT_EQ(First(logits, with.Delta(changed, 2)), 1);
 }
 
 TEST(CorrectionsTest, CorrectingAPromptAgainReplacesTheFirstCorrection) {
   const std::vector<double> logits = {5.0, 0.0, 0.0};
-  const Corrections corrections = Corrections()
-                                      .With({{Unit({1, 0}), logits, 1}}, kReach)
-                                      .With({{Unit({1, 0}), logits, 2}}, kReach);
+  const Corrections corrections =
+      None().With({{Unit({1, 0}), logits, 1}}, 3).With({{Unit({1, 0}), logits, 2}}, 3);
   EXPECT_EQ(corrections.size(), 1);
   EXPECT_EQ(First(logits, corrections.Delta(Unit({1, 0}), 3)), 2);
+}
+
+TEST(CorrectionsTest, AnchorsHoldTheirGroundUnlessTheyAreCorrectedThemselves) {
+  const std::vector<double> logits = {2.5, 0.0};
+  const PromptVector anchor = Unit({1, 0.3f}), changed = Unit({1, 0});
+  const auto anchors = std::make_shared<const PromptList>(PromptList{{anchor, logits, 0}});
+  const Corrections corrections = Corrections(kReach, anchors).With({{changed, logits, 1}}, 2);
+  EXPECT_EQ(First(logits, corrections.Delta(changed, 2)), 1);
+  EXPECT_EQ(First(logits, corrections.Delta(anchor, 2)), 0);
+  const Corrections both = corrections.With({{anchor, logits, 1}}, 2);
+  EXPECT_EQ(First(logits, both.Delta(anchor, 2)), 1);
+  EXPECT_EQ(both.size(), 2);
+}
+
+TEST(CorrectionsTest, ADomainThatTheModelWasNotFittedToIsLearnt) {
+  const std::vector<double> logits = {2.5, 0.0};
+  const Corrections corrections = None().With({{Unit({1, 0}), logits, 2}}, 3);
+  EXPECT_EQ(First(Extended(logits, 3), corrections.Delta(Unit({1, 0}), 3)), 2);
+  EXPECT_EQ(First(Extended(logits, 3), corrections.Delta(Unit({0, 1}), 3)), 0);
 }
 
 TEST(CorrectionsTest, ManyRandomCorrectionsAllHold) {
@@ -74,7 +94,7 @@ TEST(CorrectionsTest, ManyRandomCorrectionsAllHold) {
     for (double& logit : logits) logit = 4.0 * normal(random);
     prompts.push_back({Unit(values), logits, i % 5});
   }
-  const Corrections corrections = Corrections().With(prompts, 0.5);
+  const Corrections corrections = Corrections(0.5, nullptr).With(prompts, 5);
   for (const CorrectedPrompt& prompt : prompts) {
     EXPECT_EQ(First(prompt.logits, corrections.Delta(prompt.vector, 5)), prompt.label);
   }

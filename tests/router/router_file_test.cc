@@ -63,6 +63,21 @@ TEST_F(RouterFileTest, ASavedRouterGivesTheSameScores) {
   }
 }
 
+TEST_F(RouterFileTest, AnAddedDomainAndTheExamplesSurviveARestart) {
+  COTERIE_ASSERT_OK_AND_ASSIGN(const auto shown, router_->WithExamples(testing::SmallRows()));
+  COTERIE_ASSERT_OK_AND_ASSIGN(
+      const auto wider, shown->AddDomain("music", {"which chords has this song", "tune a guitar"}));
+  COTERIE_ASSERT_OK(wider->Save(path_));
+  COTERIE_ASSERT_OK_AND_ASSIGN(const auto loaded, Router::Load(path_));
+  EXPECT_EQ(loaded->domains(), wider->domains());
+  COTERIE_ASSERT_OK_AND_ASSIGN(const DomainScores a, wider->Explain("tune a guitar"));
+  COTERIE_ASSERT_OK_AND_ASSIGN(const DomainScores b, loaded->Explain("tune a guitar"));
+  EXPECT_EQ(b.ranked[0].domain, "music");
+  EXPECT_NEAR(a.ranked[0].probability, b.ranked[0].probability, 1e-5);
+  ASSERT_EQ(b.why.nearest.size(), 3u);
+  EXPECT_EQ(a.why.nearest[0].text, b.why.nearest[0].text);
+}
+
 TEST_F(RouterFileTest, TheEstimateCoversWhatTheRouterHolds) {
   COTERIE_ASSERT_OK_AND_ASSIGN(const auto corrected, router_->Correct("a b c", "math"));
   COTERIE_ASSERT_OK(corrected->Save(path_));
@@ -142,6 +157,17 @@ absl::Status LoadWith(const std::string& path, absl::string_view wrong_key) {
     file.SetIntArray("router.corrections.labels", std::vector<int64_t>{2});
     file.SetFloatArray("router.corrections.logits", std::vector<float>{0.0f, 0.0f});
   }
+  if (wrong_key == "examples") {
+    file.SetIntArray("router.examples.labels", std::vector<int64_t>{1});
+    file.SetIntArray("router.examples.counts", std::vector<int64_t>{1});
+    file.SetIntArray("router.examples.indices", std::vector<int64_t>{1});
+    file.SetFloatArray("router.examples.values", std::vector<float>{1.0f});
+    file.SetFloatArray("router.examples.logits", std::vector<float>{0.0f, 0.0f});
+    file.SetStringArray("router.examples.texts", std::vector<std::string>{"one", "two"});
+  }
+  if (wrong_key == "added") {
+    file.SetStringArray("router.added_domains", std::vector<std::string>{"code"});
+  }
   const absl::Status written = file.Write(path);
   return written.ok() ? Router::Load(path).status() : written;
 }
@@ -157,6 +183,8 @@ TEST_F(RouterFileTest, EachWrongValueIsNamed) {
       {"weight", "a value is not finite: tensor=lexical.weight"},
       {"bias", "wrong type or shape: tensor=lexical.bias"},
       {"corrections", "corrections: unknown label"},
+      {"examples", "examples: a text for each is missing"},
+      {"added", "router.added_domains must be new and different names"},
   };
   for (const auto& [key, message] : cases) {
     EXPECT_THAT(LoadWith(path_, key), StatusIs(absl::StatusCode::kDataLoss, HasSubstr(message)));

@@ -4,6 +4,8 @@
 #include <numeric>
 #include <string>
 
+#include "absl/strings/str_cat.h"
+
 #include "tests/router/small_rows.h"
 #include "tests/status_matchers.h"
 
@@ -105,6 +107,55 @@ TEST_F(RouterTest, ACorrectionMustNameADomainAndAReadablePrompt) {
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("known=code math general")));
   EXPECT_THAT(router_->Correct(" ", "code"),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("label=code")));
+}
+
+TEST_F(RouterTest, ADomainIsAddedFromTenExamplesAndTheOthersKeepTheirs) {
+  std::vector<std::string> examples;
+  for (const char* plant : {"roses", "tomatoes", "ferns", "tulips", "basil"}) {
+    examples.push_back(absl::StrCat("how often should I water my ", plant));
+    examples.push_back(absl::StrCat("which soil do ", plant, " need in the garden"));
+  }
+  COTERIE_ASSERT_OK_AND_ASSIGN(const auto wider, router_->AddDomain("gardening", examples));
+  EXPECT_THAT(wider->domains(), ::testing::ElementsAre("code", "math", "general", "gardening"));
+  COTERIE_ASSERT_OK_AND_ASSIGN(const DomainScores scores,
+                               wider->Classify("how often should I water my orchids"));
+  EXPECT_EQ(scores.ranked[0].domain, "gardening");
+  COTERIE_ASSERT_OK_AND_ASSIGN(const Evaluation others, wider->Evaluate(testing::SmallRows()));
+  EXPECT_GT(others.accuracy, 0.95);
+
+  COTERIE_ASSERT_OK_AND_ASSIGN(const auto corrected,
+                               wider->Correct("is my cactus dead", "gardening"));
+  COTERIE_ASSERT_OK_AND_ASSIGN(const DomainScores after, corrected->Explain("is my cactus dead"));
+  EXPECT_EQ(after.ranked[0].domain, "gardening");
+  EXPECT_FALSE(after.why.features.empty());
+}
+
+TEST_F(RouterTest, ADomainNeedsANameOfItsOwnAndReadableExamples) {
+  const auto refused = StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("domain="));
+  EXPECT_THAT(router_->AddDomain("", {"a b"}), refused);
+  EXPECT_THAT(router_->AddDomain("math", {"a b"}), refused);
+  EXPECT_THAT(router_->AddDomain("new", {}), refused);
+  EXPECT_THAT(router_->AddDomain("new", {" "}),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("nothing can be read")));
+}
+
+TEST_F(RouterTest, ExplainShowsTheNearestExamplesAndTheWordsThatDecided) {
+  COTERIE_ASSERT_OK_AND_ASSIGN(const auto router, router_->WithExamples(testing::SmallRows()));
+  COTERIE_ASSERT_OK_AND_ASSIGN(const DomainScores scores,
+                               router->Explain("write a perl function that sorts a list"));
+  ASSERT_EQ(scores.why.nearest.size(), 3u);
+  EXPECT_EQ(scores.why.nearest[0].domain, "code");
+  EXPECT_THAT(scores.why.nearest[0].text, HasSubstr("function that sorts a list"));
+  EXPECT_GE(scores.why.nearest[0].cosine, scores.why.nearest[1].cosine);
+  EXPECT_FALSE(scores.why.features.empty());
+  COTERIE_ASSERT_OK_AND_ASSIGN(const DomainScores empty, router->Explain(" "));
+  EXPECT_TRUE(empty.abstained);
+}
+
+TEST_F(RouterTest, ExamplesComeBeforeCorrections) {
+  COTERIE_ASSERT_OK_AND_ASSIGN(const auto corrected, router_->Correct("hi there", "code"));
+  EXPECT_THAT(corrected->WithExamples(testing::SmallRows()),
+              StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("corrections=1")));
 }
 
 TEST_F(RouterTest, EvaluationOnItsOwnRowsIsPerfectAndKnowsUnknownLabels) {

@@ -1,4 +1,4 @@
-"""coterie router fit and eval: which domain a prompt belongs to."""
+"""coterie router fit, eval, explain, correct and add-domain: which domain a prompt belongs to."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from coterie.cli.manual import manual
 from coterie.cli.options import Json
 from coterie.cli.output import print_json, print_table
 
-app = typer.Typer(help="Fits and measures routers.", no_args_is_help=True)
+app = typer.Typer(help="Fits, measures, explains and teaches routers.", no_args_is_help=True)
 
 Rows = Annotated[
     Path, typer.Argument(metavar="FILE.jsonl", help='Lines of {"text": …, "label": …}.')
@@ -44,6 +44,84 @@ def fit(
         typer.echo(f"{output}: fitted to {len(rows)} prompts of {', '.join(domains)}")
 
 
+Another = Annotated[Path | None, typer.Option("--router", help="Another one than the shipped.")]
+Saved = Annotated[Path, typer.Option("--output", "-o", help="Where to save the router.")]
+
+
+def _opened(path: Path | None) -> Any:
+    kind = importlib.import_module("coterie").Router
+    return kind.default() if path is None else kind.load(str(path))
+
+
+@app.command(
+    "explain",
+    epilog=manual(
+        "coterie router explain 'how do I undo a commit'",
+        "coterie router explain 'play some jazz' --json",
+        environment=("COTERIE_ROUTER", "COTERIE_ISA"),
+    ),
+)
+def explain(
+    text: Annotated[str, typer.Argument(metavar="TEXT")],
+    router: Another = None,
+    json: Json = False,
+) -> None:
+    """Says why a prompt goes where it goes: the words that decided and the nearest examples."""
+    scores = _opened(router).explain(text)
+    if json:
+        shown = {name: getattr(scores, name) for name in ("domain", "probabilities", "abstained")}
+        print_json({**shown, "explanation": scores.explanation})
+        return
+    typer.echo(f"{scores.domain}: {scores.explanation['summary']}")
+    features = [(piece, f"{weight:+.2f}") for piece, weight in scores.explanation["features"]]
+    print_table(("piece of the prompt", "margin without it changes by#"), features)
+    nearest = [
+        (shown, domain, f"{cos:.2f}") for shown, domain, cos in scores.explanation["nearest"]
+    ]
+    print_table(("nearest example", "domain", "cosine#"), nearest)
+
+
+@app.command(
+    "correct",
+    epilog=manual(
+        "coterie router correct 'water the fern' assistant -o my_router.gguf",
+        environment=("COTERIE_ROUTER", "COTERIE_ISA"),
+    ),
+)
+def correct(
+    text: Annotated[str, typer.Argument(metavar="TEXT")],
+    label: Annotated[str, typer.Argument(metavar="DOMAIN")],
+    output: Saved,
+    router: Another = None,
+) -> None:
+    """Gives a prompt, and prompts like it, another domain."""
+    opened = _opened(router)
+    opened.correct(text, label)
+    opened.save(str(output))
+    typer.echo(f"{output}: {opened.version}")
+
+
+@app.command(
+    "add-domain",
+    epilog=manual(
+        "coterie router add-domain gardening ten_questions.txt -o my_router.gguf",
+        environment=("COTERIE_ROUTER", "COTERIE_ISA"),
+    ),
+)
+def add_domain(
+    name: Annotated[str, typer.Argument(metavar="DOMAIN")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="One example a line, ten or so.")],
+    output: Saved,
+    router: Another = None,
+) -> None:
+    """Adds a domain to a router from a few examples."""
+    examples = [line for line in file.read_text("utf-8").splitlines() if line.strip()]
+    opened = _opened(router)
+    opened.add_domain(name, examples)
+    opened.save(str(output))
+    typer.echo(f"{output}: {name} added from {len(examples)} examples")
+
+
 @app.command(
     "eval",
     epilog=manual(
@@ -54,15 +132,12 @@ def fit(
 )
 def evaluate(
     file: Rows,
-    router: Annotated[Path | None, typer.Option(help="Another one than the shipped.")] = None,
+    router: Another = None,
     json: Json = False,
 ) -> None:
     """Measures a router: accuracy, macro-F1, wrong-expert rate and ECE."""
     rows = read_rows(file)
-    kind = importlib.import_module("coterie").Router
-    result: dict[str, Any] = (
-        kind.default() if router is None else kind.load(str(router))
-    ).evaluate(rows)
+    result: dict[str, Any] = _opened(router).evaluate(rows)
     if json:
         print_json(result)
         return
