@@ -18,15 +18,14 @@ namespace {
 constexpr uint16_t kHalfHundredth = 0x211F;  // 0.01 in f16.
 
 std::string FloatBytes(const std::vector<float>& values) {
-  std::string bytes(values.size() * sizeof(float), '\0');
-  std::memcpy(bytes.data(), values.data(), bytes.size());
-  return bytes;
+  return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float)};
 }
 
 // Bytes of a tensor of F32 or Q8_0; other types get zeros.
 std::string Weights(const std::string& name, TensorType type, int64_t n_values) {
-  std::mt19937 random(static_cast<uint32_t>(
-      std::accumulate(name.begin(), name.end(), 7, [](int sum, char c) { return sum * 31 + c; })));
+  uint32_t seed = 7;
+  for (const char c : name) seed = seed * 31 + static_cast<uint8_t>(c);
+  std::mt19937 random(seed);
   if (type == TensorType::kF32) {
     std::vector<float> values;
     for (int64_t i = 0; i < n_values; ++i) {
