@@ -108,7 +108,8 @@ absl::StatusOr<std::unique_ptr<const SafetensorsFolder>> SafetensorsFolder::Open
     if (file == by_path.end() || !file->second->Has(tensor)) {
       return absl::DataLossError(
           absl::StrCat("a shard lacks a tensor that the index promises: tensor=",
-                       absl::CHexEscape(tensor.substr(0, 80)), ", file=", PathIn(path, shard)));
+                       absl::CHexEscape(tensor.substr(0, 80)), ", file=", PathIn(path, shard),
+                       ", index=", PathIn(path, kIndexFile)));
     }
     folder->file_of_.emplace(tensor, file->second);
   }

@@ -28,6 +28,11 @@ std::vector<MalformedFile> MalformedTemplates();
 std::vector<MalformedFile> MalformedConfigurations();
 std::vector<MalformedFile> MalformedRecords();
 
+// Parts of a Hugging Face folder: tokenizer.json, and model.safetensors.index.json of one shard,
+// "a.safetensors", that is ValidSafetensors().
+std::vector<MalformedFile> MalformedTokenizerJson();
+std::vector<MalformedFile> MalformedShardIndexes();
+
 // One valid file of each kind.
 std::string ValidGguf();
 std::string ValidSafetensors();
@@ -35,5 +40,7 @@ std::string ValidTemplate();
 std::string ValidConfiguration();
 // A record named "tiny" of a model "model.gguf" that lies in the store's home.
 std::string ValidRecord();
+std::string ValidTokenizerJson();
+std::string ValidShardIndex();
 
 }  // namespace coterie::testing

@@ -15,6 +15,8 @@
 #include "core/formats/chat_template.h"
 #include "core/formats/gguf_file.h"
 #include "core/formats/safetensors_file.h"
+#include "core/formats/safetensors_folder.h"
+#include "core/formats/tokenizer_json.h"
 #include "experts/expert.h"
 #include "experts/expert_catalog.h"
 #include "experts/session.h"
@@ -53,6 +55,10 @@ struct Format {
   }
 };
 
+std::string FolderOf(const std::string& path) {
+  return std::filesystem::path(path).parent_path().string();
+}
+
 // A store is sound even if a record in it is not: the record is named among its problems.
 absl::Status OpenStore(const std::string& path) {
   const std::filesystem::path home = std::filesystem::path(path).parent_path().parent_path();
@@ -87,6 +93,15 @@ const std::vector<Format>& Formats() {
        }},
       {"Configuration", "bad.toml", testing::MalformedConfigurations, testing::ValidConfiguration,
        [](const std::string& path) { return Configuration::Load(path).status(); }},
+      {"TokenizerJson", "tokenizer.json", testing::MalformedTokenizerJson,
+       testing::ValidTokenizerJson,
+       [](const std::string& path) { return TokenizerFromHuggingFace(FolderOf(path)).status(); }},
+      {"ShardIndex", "model.safetensors.index.json", testing::MalformedShardIndexes,
+       testing::ValidShardIndex,
+       [](const std::string& path) {
+         std::ofstream(FolderOf(path) + "/a.safetensors") << testing::ValidSafetensors();
+         return SafetensorsFolder::Open(FolderOf(path)).status();
+       }},
       {"Record", "models/bad.json", testing::MalformedRecords, testing::ValidRecord, OpenStore},
   };
   return *formats;

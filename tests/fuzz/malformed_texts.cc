@@ -2,6 +2,7 @@
 // that parse and then misbehave are in template_bombs_test.cc.
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 
 #include "tests/fuzz/malformed_file.h"
 
@@ -170,5 +171,69 @@ std::vector<MalformedFile> MalformedRecords() {
 }
 
 std::string ValidRecord() { return R"({"name":"tiny","path":"model.gguf"})"; }
+
+std::string ValidTokenizerJson() {
+  return R"({"added_tokens":[{"id":3,"content":"<s>","special":true}],"normalizer":null,)"
+         R"("pre_tokenizer":{"type":"ByteLevel","add_prefix_space":false,"use_regex":true},)"
+         R"("post_processor":null,"decoder":{"type":"ByteLevel"},"model":{"type":"BPE",)"
+         R"("vocab":{"a":0,"b":1,"ab":2},"merges":["a b"]}})";
+}
+
+std::vector<MalformedFile> MalformedTokenizerJson() {
+  Files files;
+  const auto with = [&](const char* name, absl::string_view from, absl::string_view to,
+                        const char* field) {
+    files.push_back(
+        {name, absl::StrReplaceAll(ValidTokenizerJson(), {{from, to}}), kDamaged, field});
+  };
+  const auto whole = [&](const char* name, std::string text, const char* field) {
+    files.push_back({name, std::move(text), kDamaged, field});
+  };
+  whole("Empty", "", "JSON");
+  whole("Cut", "{\"model\":", "JSON");
+  whole("Array", "[]", "not a JSON object");
+  whole("NotUtf8", "{\"\xff\":1}", "JSON");
+  whole("ZeroByte", std::string("{}\0", 3), "zero byte");
+  whole("Deep", Repeat("{\"a\":", 10000), "nested too deep");
+  whole("NameTwice", "{\"a\":1,\"a\":2}", "'a'");
+  whole("ManyValues", "{\"a\":[0" + Repeat(",0", 300000) + "]}", "too many values");
+  with("VocabularyArray", R"({"a":0,"b":1,"ab":2})", "[]", "model.vocab");
+  with("IdNegative", R"("b":1)", R"("b":-1)", "the id of a token");
+  with("IdReal", R"("b":1)", R"("b":1.5)", "the id of a token");
+  with("IdText", R"("b":1)", R"("b":"1")", "the id of a token");
+  with("IdHuge", R"("b":1)", R"("b":16777216)", "16777216");
+  with("MergeOfOne", R"(["a b"])", R"(["ab"])", "merges[0]");
+  with("MergeOfThree", R"(["a b"])", R"([["a","b","c"]])", "a merge is not two tokens");
+  with("MergeNumber", R"(["a b"])", "[3]", "a merge is not two tokens");
+  with("MergeOfUnknown", R"(["a b"])", R"(["a c"])", "merges[0]");
+  with("IdGap", R"("ab":2)", R"("ab":900000)", "");
+  with("IdTwice", R"("ab":2)", R"("ab":1)", "");
+  return files;
+}
+
+std::string ValidShardIndex() {
+  return R"({"metadata":{"total_size":12},"weight_map":{"a":"a.safetensors","b":"a.safetensors"}})";
+}
+
+std::vector<MalformedFile> MalformedShardIndexes() {
+  const auto index = [](absl::string_view map) {
+    return absl::StrCat("{\"weight_map\":", map, "}");
+  };
+  return {
+      {"NoJson", "{", kDamaged, "JSON"},
+      {"Deep", Repeat("{\"a\":", 100000), kDamaged, "JSON"},
+      {"Long", "{" + std::string(1 << 20, ' ') + "}", kDamaged, "too long"},
+      {"MapMissing", "{}", kDamaged, "weight_map"},
+      {"MapEmpty", index("{}"), kDamaged, "weight_map"},
+      {"MapArray", index("[]"), kDamaged, "weight_map"},
+      {"ShardNumber", index("{\"a\":3}"), kDamaged, "tensor=a"},
+      {"ShardAbove", index("{\"a\":\"../a.safetensors\"}"), kDamaged, "tensor=a"},
+      {"ShardAbsolute", index("{\"a\":\"/etc/a.safetensors\"}"), kDamaged, "tensor=a"},
+      {"ShardHidden", index("{\"a\":\".safetensors\"}"), kDamaged, "tensor=a"},
+      {"ShardZeroByte", index("{\"a\":\"a\\u0000.safetensors\"}"), kDamaged, "tensor=a"},
+      {"ShardOther", index("{\"a\":\"/etc/passwd\"}"), kDamaged, "tensor=a"},
+      {"TensorAbsent", index("{\"c\":\"a.safetensors\"}"), kDamaged, "tensor=c"},
+  };
+}
 
 }  // namespace coterie::testing
