@@ -8,7 +8,7 @@
 
 #include "experts/cache_simulation.h"
 #include "python/bindings/bindings.h"
-#include "python/bindings/gil.h"
+#include "python/bindings/native_thread.h"
 
 namespace py = pybind11;
 
@@ -28,14 +28,10 @@ Fields Simulate(const std::vector<BaseRow>& bases, const std::vector<RequestRow>
   for (const auto& [arrival_s, base, kv_bytes, hold_s] : requests) {
     simulated_requests.push_back({absl::Seconds(arrival_s), base, kv_bytes, absl::Seconds(hold_s)});
   }
-  absl::StatusOr<SimulationResult> result;
-  {
-    GilReleased released;
-    const absl::StatusOr<SimulatedPolicy> parsed = ParseSimulatedPolicy(policy);
-    result = parsed.ok() ? SimulateCache(simulated_bases, simulated_requests, budget, *parsed)
-                         : absl::StatusOr<SimulationResult>(parsed.status());
-  }
-  const SimulationResult value = ValueOrRaise(std::move(result));
+  const SimulatedPolicy parsed = ValueOrRaise(ParseSimulatedPolicy(policy));
+  const SimulationResult value = ValueOrRaise(CallInterruptibly(
+      [bases = std::move(simulated_bases), requests = std::move(simulated_requests), budget,
+       parsed](std::stop_token) { return SimulateCache(bases, requests, budget, parsed); }));
   Fields d;
   d["requests"] = value.n_requests;
   d["hits"] = value.n_hits;

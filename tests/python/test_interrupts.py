@@ -179,6 +179,12 @@ def test_a_pull_stops_and_goes_on_where_it_stopped(
         server.stop()
 
 
+def test_a_simulation_stops() -> None:
+    bases = ["--base", "a=100MB@1", "--base", "b=100MB@1", "--base", "c=100MB@1"]
+    requests = ["--workload", "zipf", "--requests", "300000"]
+    assert_command_stops(["simulate", *requests, *bases], longest_s=2.0, n_times=3)
+
+
 @pytest.mark.model
 def test_an_answer_stops_while_it_is_loaded_read_and_written() -> None:
     assert_command_stops(["run", LONG, "--expert", MODEL, "--max-tokens", "500"], longest_s=2.0)

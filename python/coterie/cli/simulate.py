@@ -10,6 +10,7 @@ import typer
 
 from coterie import workload
 from coterie.byte_size import format_bytes, parse_bytes
+from coterie.cli.manual import manual
 from coterie.cli.options import Json, size
 from coterie.cli.output import print_json, print_table, remark
 from coterie.workload import Base, Workload
@@ -47,7 +48,15 @@ Budgets = Annotated[
 
 
 def register(app: typer.Typer) -> None:
-    app.command("simulate")(simulate)
+    app.command(
+        "simulate",
+        epilog=manual(
+            "coterie simulate requests.jsonl",
+            "coterie simulate requests.jsonl --budget 600MB --budget 1200MB --json",
+            "coterie simulate --workload zipf --base small=98MB@0.02 --base large=1.1GB@0.4",
+            environment=("COTERIE_HOME",),
+        ),
+    )(simulate)
 
 
 def simulate(
@@ -58,7 +67,12 @@ def simulate(
     requests: Annotated[int, typer.Option(min=1, max=10**6, help="Of a workload.")] = 1000,
     gap: Annotated[float, typer.Option(min=0, help="Seconds between two of them.")] = 10.0,
     hold: Annotated[float, typer.Option(min=0, help="Seconds that an answer takes.")] = 2.0,
-    kv: Annotated[int, typer.Option("--kv", parser=size, metavar="SIZE")] = 50_000_000,
+    kv: Annotated[
+        int,
+        typer.Option(
+            "--kv", parser=size, metavar="SIZE", help="Memory of a conversation, beside the base."
+        ),
+    ] = 50_000_000,
     seed: Annotated[int, typer.Option(min=0)] = 1,
     json: Json = False,
 ) -> None:
