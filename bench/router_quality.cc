@@ -156,6 +156,18 @@ void RunStream(const std::vector<size_t>& stream, const Rows& rows,
   }
 }
 
+constexpr int kNoLimit = 1 << 30;
+
+// A router that is never wrong: no bonus can save more loads than it needs, at no loss.
+std::vector<DomainScores> Truth(const Rows& rows, const std::vector<DomainScores>& scores) {
+  std::vector<DomainScores> truth = scores;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    truth[i].abstained = false;
+    for (Score& score : truth[i].ranked) score.probability = score.domain == rows[i].label;
+  }
+  return truth;
+}
+
 void ResidencyStreams(const Router& router, const Rows& rows) {
   std::vector<DomainScores> scores;
   for (const LabelledPrompt& row : rows) scores.push_back(Got(router.Classify(row.text)));
@@ -165,10 +177,10 @@ void ResidencyStreams(const Router& router, const Rows& rows) {
     for (const auto& [bonus, confident, limit, sticky] :
          std::vector<std::tuple<double, double, int, double>>{{0.0, 0.8, 4, 0.0},
                                                               {0.3, 0.8, 4, 0.1},
-                                                              {0.3, 0.8, 1 << 30, 0.1},
-                                                              {0.3, 0.9, 1 << 30, 0.1},
-                                                              {0.4, 0.95, 1 << 30, 0.2},
-                                                              {0.5, 1.01, 1 << 30, 0.2}}) {
+                                                              {0.5, 1.01, kNoLimit, 0.2},
+                                                              {0.6, 1.01, kNoLimit, 0.3},
+                                                              {0.6, 1.01, kNoLimit, 0.33},
+                                                              {0.6, 1.01, kNoLimit, 0.35}}) {
       DispatchOptions options;
       options.residency_bonus = bonus;
       options.confident = confident;
@@ -180,10 +192,20 @@ void ResidencyStreams(const Router& router, const Rows& rows) {
         RunStream(Stream(rows, 50, random), rows, scores, n_beside, options, result);
       }
       const auto n = static_cast<double>(result.n);
-      std::printf("%zu  %.1f until %.2f limit %d sticky %.1f: %5.1f %5.1f %5.1f\n", n_beside, bonus,
+      std::printf("%zu  %.1f until %.2f limit %d sticky %.2f: %5.1f %5.1f %5.1f\n", n_beside, bonus,
                   confident, std::min(limit, 99), sticky, 100.0 * result.right / n,
                   100.0 * result.loads / n, 100.0 * result.wrong / n);
     }
+    StreamResult oracle;
+    std::mt19937 random(3);
+    const std::vector<DomainScores> truth = Truth(rows, scores);
+    DispatchOptions none;
+    none.residency_bonus = none.sticky_bonus = 0.0;
+    for (int i = 0; i < 200; ++i) {
+      RunStream(Stream(rows, 50, random), rows, truth, n_beside, none, oracle);
+    }
+    std::printf("%zu  the truth: %.1f loads\n", n_beside,
+                100.0 * static_cast<double>(oracle.loads) / static_cast<double>(oracle.n));
   }
 }
 
