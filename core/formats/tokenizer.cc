@@ -30,23 +30,6 @@ absl::Status CheckText(absl::string_view text, absl::string_view where) {
                    "first bad byte=", invalid));
 }
 
-// Appends text with everything that is not UTF-8 replaced. Leaves out an unfinished character at
-// the end and returns its length, unless is_all.
-size_t AppendRepaired(absl::string_view text, bool is_all, std::string* out) {
-  while (!text.empty()) {
-    const size_t n_valid = FindInvalidUtf8(text);
-    out->append(text.data(), n_valid);
-    text.remove_prefix(n_valid);
-    if (text.empty()) break;
-    bool is_valid, is_cut;
-    const Utf8Char c = ScanUtf8(text, &is_valid, &is_cut);
-    if (is_cut && !is_all) return text.size();
-    AppendUtf8(c.code_point, out);
-    text.remove_prefix(c.n_bytes);
-  }
-  return 0;
-}
-
 // Adds a run, or makes the last one longer.
 void ExtendRuns(size_t end, bool trusted, std::vector<TrustRun>* runs) {
   if (runs->empty() || runs->back().trusted != trusted) runs->push_back({0, trusted});
@@ -230,22 +213,6 @@ int64_t Tokenizer::memory_bytes() const {
   return static_cast<int64_t>(sizeof(*this) + types_.capacity() * sizeof(TokenType)) +
          table_->memory_bytes() + encoder_->memory_bytes() + specials_.memory_bytes() +
          late_specials_.memory_bytes();
-}
-
-std::string TextStream::Append(TokenId id) {
-  if (skip_special_ && tokenizer_.IsControl(id)) return {};
-  tokenizer_.AppendBytes(id, is_first_, &pending_);
-  is_first_ = false;
-  return Take(false);
-}
-
-std::string TextStream::Flush() { return Take(true); }
-
-std::string TextStream::Take(bool is_all) {
-  std::string text;
-  const size_t n_left = AppendRepaired(pending_, is_all, &text);
-  pending_.erase(0, pending_.size() - n_left);
-  return text;
 }
 
 }  // namespace coterie

@@ -62,7 +62,8 @@ class Tokenizer {
   // The text of the tokens, always UTF-8: what is not, becomes U+FFFD. Control tokens are printed
   // as their text unless skip_special. Requires ids in [0, n_vocab).
   std::string Decode(absl::Span<const TokenId> ids, bool skip_special = false) const;
-  // Appends the bytes of one token as Decode joins them, perhaps part of a character.
+  // Appends the bytes of one token as Decode joins them, perhaps part of a character: who shows an
+  // answer while it is written holds those back (experts/stop_matcher.h).
   void AppendBytes(TokenId id, bool is_first, std::string* out) const;
   // The raw bytes of one token, without what joins it to others. Requires id in [0, n_vocab).
   absl::string_view TokenBytes(TokenId id) const { return table_->Bytes(id); }
@@ -105,28 +106,6 @@ class Tokenizer {
   std::optional<TokenId> bos_, eos_;
   bool joins_words_ = false;    // WordPiece: tokens are words unless they begin with "##".
   bool removes_space_ = false;  // The one that a text begins with because it was added.
-};
-
-// Decodes tokens as they come, in whole characters: the results of Append and the last Flush are
-// together what Decode would give. `tokenizer` must outlive it. Thread-compatible.
-class TextStream {
- public:
-  explicit TextStream(const Tokenizer& tokenizer, bool skip_special = false)
-      : tokenizer_(tokenizer), skip_special_(skip_special) {}
-
-  // The characters that are complete with this token, perhaps none. Bytes that can no longer become
-  // a character are U+FFFD at once. Requires id in [0, n_vocab).
-  std::string Append(TokenId id);
-  // U+FFFD for a character that never became complete, else nothing.
-  std::string Flush();
-
- private:
-  std::string Take(bool is_all);
-
-  const Tokenizer& tokenizer_;
-  const bool skip_special_;
-  bool is_first_ = true;
-  std::string pending_;  // The beginning of a character: at most 3 bytes between calls.
 };
 
 }  // namespace coterie

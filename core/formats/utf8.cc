@@ -69,6 +69,21 @@ size_t FindInvalidUtf8(absl::string_view text) {
   return text.size();
 }
 
+size_t AppendRepaired(absl::string_view text, bool is_all, std::string* out) {
+  while (!text.empty()) {
+    const size_t n_valid = FindInvalidUtf8(text);
+    out->append(text.data(), n_valid);
+    text.remove_prefix(n_valid);
+    if (text.empty()) break;
+    bool is_valid, is_cut;
+    const Utf8Char c = ScanUtf8(text, &is_valid, &is_cut);
+    if (is_cut && !is_all) return text.size();
+    AppendUtf8(c.code_point, out);
+    text.remove_prefix(c.n_bytes);
+  }
+  return 0;
+}
+
 void AppendUtf8(uint32_t code_point, std::string* out) {
   const auto put = [out](uint32_t byte) { out->push_back(static_cast<char>(byte)); };
   if (code_point < 0x80) {

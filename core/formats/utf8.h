@@ -35,6 +35,11 @@ inline Utf8Char DecodeUtf8(const char* p) {
           4};
 }
 
+// Appends text with everything replaced by U+FFFD that is not well-formed, one for each maximal
+// start of a character, as Python's decode(errors="replace") does. A character that is not finished
+// at the end is left out, unless is_all, and its length returned: what comes next may finish it.
+size_t AppendRepaired(absl::string_view text, bool is_all, std::string* out);
+
 // Appends a code point up to U+10FFFF.
 void AppendUtf8(uint32_t code_point, std::string* out);
 

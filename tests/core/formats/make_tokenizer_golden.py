@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Makes cases for tokenizer_golden_test.cc from Hugging Face tokenizers, the reference.
 
-    pip install tokenizers==0.23.3 gguf==0.19.0
+    pip install tokenizers==0.23.3
     python make_tokenizer_golden.py small OUT_DIR
         small vocabularies trained here, 250 cases a family: what tests/data/tokenizers holds
     python make_tokenizer_golden.py stress FAMILY OUT_FILE N --gguf FILE [--full]
-        N random cases and a sweep over every code point (four with --full) on the vocabulary of a
-        model, or for wordpiece of router/default_router.gguf; then run
+        N random cases and a sweep over the assigned code points (with --full, over all of them
+        four times) on the vocabulary of a model, or for wordpiece of router/default_router.gguf;
+        then run
         COTERIE_TOKENIZER_CASES=OUT_FILE core_formats_tests --gtest_filter='TokenizerGolden*'
 
 FAMILY: gpt2 smollm llama3 qwen2 sentencepiece wordpiece. A case file is JSON Lines: first the vocabulary, or the
@@ -16,9 +17,12 @@ GGUF file it is in, then [text, ids] with special tokens added and recognised.
 import argparse
 import glob
 import json
+import mmap
 import os
 import random
+import struct
 import sys
+import unicodedata
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from tokenizers import processors, trainers
@@ -149,38 +153,76 @@ def cases(rng, text, specials, n):
 CONTEXTS = ["", "a", " ", "\u0301e"]
 
 
-def sweep(contexts):
-    """Every code point between two of its neighbours, in each context."""
+def sweep(rng, full):
+    """Code points, each between two of its neighbours and in a context: all of them in all contexts
+    if full; else those that are assigned, and some of the rest, in one each."""
     points = [chr(c) for c in range(0x110000) if not 0xD800 <= c < 0xE000]
-    return [context.join(points[i:i + 64]) for i in range(0, len(points), 64)
-            for context in contexts(i)]
+    if not full:
+        points = [c for i, c in enumerate(points)
+                  if i % 16 == 0 or unicodedata.category(c) not in ("Cn", "Co")]
+    return [context.join(points[i:i + 16]) for i in range(0, len(points), 16)
+            for context in (CONTEXTS if full else [rng.choice(CONTEXTS)])]
 
 
-def write(path, head, tokenizer, texts):
-    """Cases for a vocabulary in `head` and for the same in Hugging Face's form."""
-    head["tokenizer"] = json.loads(tokenizer.to_str())
+def write(path, head, tokenizer, texts, beside=False):
+    """Cases for a vocabulary in `head` and for the same in Hugging Face's form, which may be put
+    into a file beside."""
+    if beside:
+        head["tokenizer_file"] = os.path.abspath(path) + ".tokenizer.json"
+        tokenizer.save(head["tokenizer_file"], pretty=False)
+    else:
+        head["tokenizer"] = json.loads(tokenizer.to_str())
     with open(path, "w", encoding="utf-8") as out:
         print(json.dumps(head, ensure_ascii=True), file=out)
         for text, encoding in zip(texts, tokenizer.encode_batch(texts)):
             print(json.dumps([text, encoding.ids], separators=(",", ":")), file=out)
 
 
+def gguf_fields(path):
+    """The keys of a GGUF file: PyPI's reader takes seconds for a vocabulary of this size."""
+    numbers = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q",
+               12: "d"}
+    with open(path, "rb") as file:
+        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    at = 24
+
+    def take(form, count=1):
+        nonlocal at
+        values = struct.unpack_from(f"<{count}{form}", data, at)
+        at += struct.calcsize(f"<{count}{form}")
+        return values
+
+    def text():
+        nonlocal at
+        n_bytes = take("Q")[0]
+        at += n_bytes
+        return data[at - n_bytes:at].decode()
+
+    fields = {}
+    for _ in range(struct.unpack_from("<Q", data, 16)[0]):
+        key, kind = text(), take("I")[0]
+        if kind == 9:
+            kind, count = take("I")[0], take("Q")[0]
+            fields[key] = ([text() for _ in range(count)] if kind == 8
+                           else list(take(numbers[kind], count)))
+        else:
+            fields[key] = text() if kind == 8 else take(numbers[kind])[0]
+    return fields
+
+
 def read_gguf(path):
-    from gguf import GGUFReader
-    fields = GGUFReader(path).fields
+    fields = gguf_fields(path)
+    second = "scores" if "tokenizer.ggml.scores" in fields else "merges"
+    return tuple(fields[f"tokenizer.ggml.{name}"] for name in ("tokens", second, "token_type"))
 
-    def strings(key):
-        return [bytes(fields[key].parts[i]).decode() for i in fields[key].data]
 
-    types = fields["tokenizer.ggml.token_type"].contents()
-    if "tokenizer.ggml.scores" in fields:
-        return strings("tokenizer.ggml.tokens"), fields["tokenizer.ggml.scores"].contents(), types
-    return strings("tokenizer.ggml.tokens"), strings("tokenizer.ggml.merges"), types
+def family_of(path):
+    pre = gguf_fields(path)["tokenizer.ggml.pre"]
+    return next(family for family, name in PRE.items() if name == pre)
 
 
 def read_wordpiece(path):
-    from gguf import GGUFReader
-    return GGUFReader(path).fields["router.encoder.vocabulary"].contents()
+    return gguf_fields(path)["router.encoder.vocabulary"]
 
 
 def train_byte_level(family, text, specials):
@@ -310,8 +352,8 @@ def stress(family, out, n, gguf, full):
         reference = byte_level(family, tokens, merges, types)
         head["pre"] = PRE[family]
     texts = cases(rng, text, specials, n)
-    texts += sweep((lambda _: CONTEXTS) if full else (lambda _: [rng.choice(CONTEXTS)]))
-    write(out, head, reference, texts)
+    texts += sweep(rng, full)
+    write(out, head, reference, texts, beside=True)
     print(f"{family}: {len(texts)} strings")
 
 

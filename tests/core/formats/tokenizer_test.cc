@@ -215,24 +215,6 @@ TEST_F(TokenizerTest, ThreadsShareOneTokenizer) {
   for (const auto& other : ids) EXPECT_EQ(other, ids[0]);
 }
 
-TEST(TextStreamTest, OnlyWholeCharactersComeOut) {
-  SmallVocabulary small({});
-  COTERIE_ASSERT_OK_AND_ASSIGN(const auto tokenizer, small.Build());
-  TextStream stream(*tokenizer);
-  EXPECT_EQ(stream.Append('a'), "a");
-  EXPECT_EQ(stream.Append(0xF0), "");
-  EXPECT_EQ(stream.Append(0x9F), "");
-  EXPECT_EQ(stream.Append(0x91), "");
-  EXPECT_EQ(stream.Append(0xA9), "\U0001F469");
-  EXPECT_EQ(stream.Append(0xC3), "");
-  EXPECT_EQ(stream.Append('b'), "\uFFFDb");
-  EXPECT_EQ(stream.Append(0x80), "\uFFFD");
-  EXPECT_EQ(stream.Append(0xE2), "");
-  EXPECT_EQ(stream.Append(0x82), "");
-  EXPECT_EQ(stream.Flush(), "\uFFFD");
-  EXPECT_EQ(stream.Flush(), "");
-}
-
 TEST(WordPieceTest, WordsAreLoweredStrippedAndCutIntoTheLongestPieces) {
   const std::vector<std::string> lines = {"[PAD]", "[UNK]",  "[CLS]", "[SEP]", "[MASK]", "un",
                                           "##aff", "##able", "cafe",  "!",     "\u4e00", "##a"};
