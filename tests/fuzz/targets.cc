@@ -19,6 +19,7 @@
 #include "experts/expert_catalog.h"
 #include "experts/sampler.h"
 #include "experts/session.h"
+#include "experts/stop_matcher.h"
 #include "router/router.h"
 #include "runtime/configuration.h"
 #include "tests/fuzz/gguf_draft.h"
@@ -209,12 +210,14 @@ void EncodeAndDecode(const Tokenizer& tokenizer, const std::vector<TextPiece>& p
   COTERIE_CHECK(encoding.ok() == is_text, "text is encoded if and only if it is UTF-8");
   if (!encoding.ok()) return;
   COTERIE_CHECK(encoding->ids.size() == encoding->roles.size(), "every token has a role");
-  TextStream stream(tokenizer);
-  std::string streamed;
+  StopMatcher stream = *StopMatcher::Create({});
+  std::string streamed, token;
   for (size_t i = 0; i < encoding->ids.size(); ++i) {
     COTERIE_CHECK(!tokenizer.IsControl(encoding->ids[i]) || encoding->roles[i] == Role::kNone,
                   "a user's text becomes no special token");
-    streamed += stream.Append(encoding->ids[i]);
+    token.clear();
+    tokenizer.AppendBytes(encoding->ids[i], /*is_first=*/i == 0, &token);
+    streamed += stream.Append(token);
     COTERIE_CHECK(FindInvalidUtf8(streamed) == streamed.size(), "half a character is not shown");
   }
   streamed += stream.Flush();
