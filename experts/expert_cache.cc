@@ -121,8 +121,8 @@ std::optional<absl::Status> ExpertCache::PollLoad(Ticket& ticket) {
   if (job == nullptr) return absl::OkStatus();
   {
     MutexLock lock(mutex_);
-    if (job->done) return job->status;
-    if (!job->stalled.ok()) return job->stalled;
+    if (job->done) return CopyForOthers(job->status);
+    if (!job->stalled.ok()) return CopyForOthers(job->stalled);
   }
   COTERIE_RETURN_IF_ERROR(CheckPatience(ticket, /*loading=*/true));
   return std::nullopt;

@@ -208,7 +208,7 @@ void ExpertCache::FailLoad(LoadJob& job, const absl::Status& status) {
     job.entry->job = nullptr;
     job.entry->n_leases = 0;  // Those who waited hold nothing any more.
     job.done = true;
-    job.status = status;
+    job.status = CopyForOthers(status);
   }
   signal_->Raise();
 }
@@ -228,7 +228,7 @@ absl::Duration ExpertCache::NoteFailureLocked(Entry& entry, const absl::Status& 
   backoff *= 1 - options_.backoff_jitter * static_cast<double>(hash % 1024) / 1024;
   ++entry.n_failures;
   ++stats_.n_failed_loads;
-  entry.failure = status;
+  entry.failure = CopyForOthers(status);
   entry.retry_at = options_.clock() + backoff;
   return backoff;
 }

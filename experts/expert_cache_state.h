@@ -28,6 +28,12 @@ inline int64_t SaturatingSum(std::initializer_list<int64_t> parts) {
   return sum;
 }
 
+// A status for another thread. Sharing one would be sound, but where Abseil is not instrumented
+// ThreadSanitizer does not see its reference count.
+inline absl::Status CopyForOthers(const absl::Status& status) {
+  return absl::Status(status.code(), status.message());
+}
+
 // One base. Everything is guarded by the cache's mutex_.
 struct ExpertCache::Entry {
   EntryView View() const {
