@@ -12,6 +12,9 @@ namespace coterie {
 namespace {
 
 constexpr double kMargin = 2.0;  // Logits by which a corrected label leads.
+// A domain that was added begins by so much under the first one, and asks to lead by so much: then
+// a prompt is of it if half of what its examples ask for reaches it.
+constexpr double kAddedGap = 4.0, kAddedMargin = 4.0;
 constexpr double kRidge = 0.02;  // Keeps near-equal prompts from needing huge coefficients.
 constexpr double kSamePrompt = 0.99999;
 constexpr int kMaxRaises = 4;
@@ -42,12 +45,17 @@ void SolveColumn(const std::vector<double>& a, size_t n, double* b, size_t strid
 }
 
 // How much the label's logit lacks to lead the others by the margin; 0 if it leads by more.
-double Shortfall(absl::Span<const double> logits, int label) {
+double Shortfall(absl::Span<const double> logits, int label, double margin) {
   double other = -1e30;
   for (size_t d = 0; d < logits.size(); ++d) {
     if (static_cast<int>(d) != label) other = std::max(other, logits[d]);
   }
-  return std::max(0.0, other + kMargin - logits[label]);
+  return std::max(0.0, other + margin - logits[label]);
+}
+
+double MarginOf(const CorrectedPrompt& prompt) {
+  const bool is_added = prompt.label >= static_cast<int>(prompt.logits.size());
+  return is_added ? kAddedMargin : kMargin;
 }
 
 // The arrays router.NAME.PART of a file.
@@ -103,8 +111,8 @@ absl::Status ReadVectors(const PromptArrays& in, const DomainModel& model, Promp
 }  // namespace
 
 std::vector<double> Extended(std::vector<double> logits, int64_t n_domains) {
-  const double least = *std::min_element(logits.begin(), logits.end());
-  logits.resize(n_domains, least);
+  const double most = *std::max_element(logits.begin(), logits.end());
+  logits.resize(n_domains, most - kAddedGap);
   return logits;
 }
 
@@ -215,7 +223,7 @@ void Corrections::Solve(int64_t n_domains) {
       kernel[i * n + j] = kernel[j * n + i] = Kernel(all[i]->vector, all[j]->vector);
     }
     logits.push_back(Extended(all[i]->logits, n_domains));
-    targets[i * width + all[i]->label] = Shortfall(logits[i], all[i]->label);
+    targets[i * width + all[i]->label] = Shortfall(logits[i], all[i]->label, MarginOf(*all[i]));
   }
   std::vector<double> factor = kernel;
   for (size_t i = 0; i < n; ++i) factor[i * n + i] += kRidge;
@@ -234,8 +242,9 @@ void Corrections::Solve(int64_t n_domains) {
           fitted[d] += kernel[i * n + j] * solution[j * width + d];
         }
       }
-      const double lacking = Shortfall(fitted, all[i]->label);
-      if (lacking < 0.75 * kMargin) continue;
+      const double margin = MarginOf(*all[i]);
+      const double lacking = Shortfall(fitted, all[i]->label, margin);
+      if (lacking < 0.75 * margin) continue;
       all_lead = false;
       targets[i * width + all[i]->label] += lacking;
     }

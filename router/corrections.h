@@ -37,7 +37,7 @@ absl::StatusOr<PromptList> ReadPrompts(const GgufFile& file, absl::string_view n
 int64_t BytesOf(const PromptList& prompts);
 
 // What a model says about n_domains domains of which it was fitted to the first ones only: those
-// that were added begin as unlikely as its least likely one.
+// that were added begin well under its most likely one.
 std::vector<double> Extended(std::vector<double> logits, int64_t n_domains);
 
 // Kernel ridge regression on what the model's logits lack: each prompt asks that its label lead by
