@@ -93,12 +93,16 @@ def correct(
     label: Annotated[str, typer.Argument(metavar="DOMAIN")],
     output: Saved,
     router: Another = None,
+    json: Json = False,
 ) -> None:
     """Gives a prompt, and prompts like it, another domain."""
     opened = _opened(router)
     opened.correct(text, label)
     opened.save(str(output))
-    typer.echo(f"{output}: {opened.version}")
+    if json:
+        print_json({"version": opened.version, "path": str(output)})
+    else:
+        typer.echo(f"{output}: {opened.version}")
 
 
 @app.command(
@@ -113,13 +117,17 @@ def add_domain(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="One example a line, ten or so.")],
     output: Saved,
     router: Another = None,
+    json: Json = False,
 ) -> None:
     """Adds a domain to a router from a few examples."""
     examples = [line for line in file.read_text("utf-8").splitlines() if line.strip()]
     opened = _opened(router)
     opened.add_domain(name, examples)
     opened.save(str(output))
-    typer.echo(f"{output}: {name} added from {len(examples)} examples")
+    if json:
+        print_json({"domain": name, "examples": len(examples), "path": str(output)})
+    else:
+        typer.echo(f"{output}: {name} added from {len(examples)} examples")
 
 
 @app.command(
