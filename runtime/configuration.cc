@@ -11,6 +11,7 @@
 #include <thread>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -46,6 +47,7 @@ namespace fs = std::filesystem;
 
 constexpr size_t kMaxFileBytes = 1 << 20;
 constexpr int kMaxThreads = 1024;
+constexpr int kMaxKeyParts = 64;
 
 // Number of single-character changes between two words (Levenshtein 1966).
 size_t EditDistance(absl::string_view a, absl::string_view b) {
@@ -67,6 +69,31 @@ absl::string_view Nearest(absl::string_view word, absl::Span<const absl::string_
   return *std::min_element(known.begin(), known.end(), [&](auto a, auto b) {
     return EditDistance(word, a) < EditDistance(word, b);
   });
+}
+
+// The line of a key with more dots than any key has, or 0. toml++ follows each by recursion, so
+// that a file of nothing but "a.a.a" would overflow the stack. Words apart are prose, not a key.
+int LineOfDeepKey(absl::string_view text) {
+  int line = 1, n_dots = 0;
+  char last = '\n';  // Before white space.
+  bool is_apart = false;
+  for (const char c : text) {
+    if (c == ' ' || c == '\t') {
+      is_apart = true;
+      continue;
+    }
+    const bool is_word = absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '_' ||
+                         c == '-' || c == '"' || c == '\'' || static_cast<signed char>(c) < 0;
+    if (c == '.' && last != '.') {
+      if (++n_dots == kMaxKeyParts) return line;
+    } else if (!is_word || (is_apart && last != '.')) {
+      n_dots = 0;
+    }
+    line += c == '\n' ? 1 : 0;
+    last = c;
+    is_apart = false;
+  }
+  return 0;
 }
 
 absl::string_view View(std::string_view text) { return {text.data(), text.size()}; }
@@ -452,6 +479,10 @@ absl::StatusOr<Configuration> Configuration::Parse(absl::string_view text, absl:
   if (text.size() > kMaxFileBytes) {
     return absl::InvalidArgumentError(absl::StrCat("the configuration is too long: ", name,
                                                    ", allowed=", FormatBytes(kMaxFileBytes)));
+  }
+  if (const int line = LineOfDeepKey(text); line > 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(name, ":", line, ": a key has more than ", kMaxKeyParts, " parts"));
   }
   COTERIE_ASSIGN_OR_RETURN(Configuration configuration, Default());
   configuration.source = std::string(name);

@@ -113,7 +113,9 @@ std::vector<MalformedFile> MalformedConfigurations() {
        "code"},
       {"DeepArrays", "threads = " + Repeat("[", 100000), kMistake, ":1"},
       {"DeepTables", "threads = " + Repeat("{a=", 100000), kMistake, ":1"},
-      {"DeepKeys", Repeat("a.", 100000) + "a = 1\n", kMistake, ":1"},
+      {"DeepKeys", Repeat("a.", 500000) + "a = 1\n", kMistake, ":1: a key has more than"},
+      {"DeepQuotedKeys", "\n" + Repeat("'a' . ", 100000) + "a = 1\n", kMistake, ":2: a key has"},
+      {"DeepHeaders", "[" + Repeat("a.", 500000) + "a]\n", kMistake, ":1: a key has more than"},
       {"LongKey", std::string(100000, 'a') + " = 1\n", kMistake, ":1"},
       {"ManyKeys",
        [] {

@@ -336,5 +336,14 @@ TEST_F(ConfigurationCatalogTest, AMissingModelIsNamedWithItsPlaceInTheFile) {
               StatusIs(absl::StatusCode::kNotFound, HasSubstr("huge.gguf")));
 }
 
+TEST(ConfigurationTest, ProseWithManyDotsIsNoDeepKey) {
+  std::string prose;
+  for (int i = 0; i < 200; ++i) prose += "One more sentence. And so on... ";
+  EXPECT_TRUE(Configuration::Parse(
+                  "[[expert]]\nname = \"a\"\nmodel = \"m\"\nsystem_prompt = \"" + prose + "\"\n",
+                  "coterie.toml")
+                  .ok());
+}
+
 }  // namespace
 }  // namespace coterie
