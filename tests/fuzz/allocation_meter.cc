@@ -54,7 +54,13 @@ void* operator new(std::size_t n, std::align_val_t alignment) {
   const auto a = static_cast<std::size_t>(alignment);
   return Counted(std::aligned_alloc(a, (std::max<std::size_t>(n, 1) + a - 1) / a * a));
 }
+// Sanitizers have one of their own, whose memory our operator delete would not match.
+void* operator new(std::size_t n, const std::nothrow_t&) noexcept {
+  void* const memory = std::malloc(std::max<std::size_t>(n, 1));
+  return memory == nullptr ? nullptr : Counted(memory);
+}
 void operator delete(void* memory) noexcept { Free(memory); }
 void operator delete(void* memory, std::size_t) noexcept { Free(memory); }
+void operator delete(void* memory, const std::nothrow_t&) noexcept { Free(memory); }
 void operator delete(void* memory, std::align_val_t) noexcept { Free(memory); }
 void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { Free(memory); }
