@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
 
 #include "core/base/byte_size.h"
 #include "core/base/status_macros.h"
@@ -270,7 +271,11 @@ std::vector<ExpertStatus> Assistant::Experts() const {
 }
 
 AssistantStats Assistant::Stats() const {
-  return {budget_.Snapshot(), cache_->Stats(),    cache_->Snapshot(),
+  CacheStats cache = cache_->Stats();
+  for (const BaseId& base : cache.churn.bases) {  // People know experts, not bases.
+    absl::StrReplaceAll({{base, ExpertsOn(base)}}, &cache.churn.advice);
+  }
+  return {budget_.Snapshot(), std::move(cache),   cache_->Snapshot(),
           Experts(),          scheduler_.Stats(), memory_is_short_.load()};
 }
 

@@ -125,6 +125,11 @@ TEST_F(AssistantTest, FiftySwitchesNeitherGrowNorChangeAnswers) {
     if (i == 9) early_bytes = MemoryField("VmRSS");
   }
   EXPECT_LE(MemoryField("VmRSS") - early_bytes, 10'000'000);
+  const ChurnReport churn = assistant->Stats().cache.churn;
+  EXPECT_GT(churn.n_reloads, 0);
+  if (churn.thrashing) {
+    EXPECT_THAT(churn.advice, HasSubstr(kSmall)) << "experts by their names";
+  }
   EXPECT_LE(MemoryField("VmHWM"), kBudgetBytes + 80'000'000);
   EXPECT_LE(assistant->Stats().budget.peak_bytes, kBudgetBytes);
 }
