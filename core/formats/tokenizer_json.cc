@@ -21,6 +21,7 @@ using nlohmann::json;
 
 constexpr int64_t kMaxTokenizerBytes = int64_t{128} << 20;
 constexpr int64_t kMaxConfigBytes = int64_t{4} << 20;
+constexpr size_t kMaxSteps = 64;  // Of a normalizer and so on; real files have up to five.
 
 // The patterns by which text is cut, and the names that GGUF files have for them.
 constexpr absl::string_view kContractions = "(?i:'s|'t|'re|'ve|'m|'ll|'d)";
@@ -102,6 +103,7 @@ absl::StatusOr<std::vector<const json*>> Interpreter::Steps(const char* name,
       return Lies(absl::StrCat("a step of ", name, " has no type"));
     if (TextAt(*step, "type") != "Sequence") {
       steps.push_back(step);
+      if (steps.size() > kMaxSteps) return Lies(absl::StrCat(name, " has too many steps"));
       continue;
     }
     const json& parts = At(*step, list);

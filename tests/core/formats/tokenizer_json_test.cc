@@ -170,6 +170,10 @@ TEST(TokenizerJsonTest, FilesThatContradictThemselvesAreRefused) {
   EXPECT_THAT(set("/added_tokens/1/content", R"("<s>")"), Lies("stands twice"));
   EXPECT_THAT(set("/added_tokens/0", "null"), Lies("no content"));
   EXPECT_THAT(set("/normalizer", "[]"), Lies("no type"));
+  std::string steps = R"({"type": "ByteLevel"})";
+  for (int i = 0; i < 64; ++i) steps += R"(, {"type": "ByteLevel"})";
+  EXPECT_THAT(set("/post_processor/processors", ("[" + steps + "]").c_str()),
+              Lies("post_processor has too many steps"));
   EXPECT_THAT(set("/post_processor/processors/1/special_tokens", "{}"), Lies("'<s>'"));
   EXPECT_THAT(set("/post_processor/processors/1/special_tokens/<s>/ids", "[5]"), Lies("not there"));
   EXPECT_THAT(Changed(kSentencePiece, [](json* v) { (*v)["model"]["unk_token"] = "<x>"; }),
