@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,9 @@ import pytest
 
 if importlib.util.find_spec("coterie") is None:  # Not installed: the pure parts work from source.
     sys.path.insert(0, str(Path(__file__).parents[2] / "python"))
+
+# A shell's background job ignores SIGINT, and hands that on to programs that the tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
@@ -24,6 +28,7 @@ def isolated_home(
         monkeypatch.setenv("COTERIE_HOME", str(home))
     for name in ("HF_ENDPOINT", "HF_TOKEN", "HF_HUB_OFFLINE", "HF_HUB_CACHE", "COTERIE_API_KEY"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)  # It hides output that is not flushed.
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path / "ollama"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")

@@ -35,6 +35,7 @@ def remark(sentence: str) -> None:
 
 def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    sys.stdout.flush()  # A program may wait for it while a server or a chat goes on.
 
 
 def print_json_line(value: Any) -> None:
