@@ -68,16 +68,14 @@ def _words(text: str) -> str:
 
 def _label(check: dict[str, Any], answer: str) -> bool:
     text = f" {_words(answer)} "
-    # "not urgent" before "urgent": where two labels begin at one place, the longer one is meant.
-    found = [(at, -len(label), label) for label in check["labels"] if (at := _at(text, label)) >= 0]
-    inside = {
+    found = [label for label in check["labels"] if _at(text, label) >= 0]
+    # "urgent" stands in every "not urgent": of such two the longer one is meant.
+    meant = [
         label
-        for at, _, label in found
-        for _, _, other in found
-        if label != other and _words(label) in _words(other)
-    }
-    found = [one for one in found if one[2] not in inside]
-    return bool(found) and min(found)[2] == check["answer"]
+        for label in found
+        if not any(label != other and _words(label) in _words(other) for other in found)
+    ]
+    return bool(meant) and bool(min(meant, key=lambda one: _at(text, one)) == check["answer"])
 
 
 def _at(text: str, label: str) -> int:
