@@ -31,6 +31,7 @@ class Expert : public BaseModel {
 
   const ArchSpec& spec() const { return spec_; }
   const ModelFiles& files() const { return *files_; }
+  const DecoderWeights& weights() const { return weights_; }
   const Tokenizer& tokenizer() const { return *tokenizer_; }
   // Null for a base model, which continues text and knows no conversation.
   const ChatTemplate* chat_template() const { return chat_template_.get(); }

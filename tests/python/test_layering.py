@@ -24,7 +24,7 @@ MAY_INCLUDE = {
 # Third-party headers, by the files that may include them.
 THIRD_PARTY = {
     r"absl/": r".*",
-    r"nlohmann/": r"(core/formats|experts|runtime)/.*",
+    r"nlohmann/": r"(core/formats|experts|lora|runtime)/.*",
     r"(oneapi/|dnnl)": r"core/kernels/dnnl_\w+\.cc",
     r"(torch|ATen|c10)/": r"lora/torch_\w+\.cc",
     r"(sqlite3|sodium)": r"lora/.*",

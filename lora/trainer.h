@@ -1,0 +1,136 @@
+#pragma once
+
+// Training of LoRA adapters on the weights that are being served. This interface knows no LibTorch:
+// the trainer behind it is libcoterie_train, which is opened on first use.
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <stop_token>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+
+#include "core/formats/tokenizer.h"
+#include "core/memory/memory_budget.h"
+#include "core/threads/worker_pool.h"
+#include "experts/expert.h"
+#include "experts/linear_delta.h"
+
+namespace coterie {
+
+// What a sequence teaches.
+enum class Objective : uint8_t {
+  kImitate,     // Supervised: the loss is the mean negative log-likelihood of its target tokens.
+  kPrefer,      // DPO (arXiv 2305.18290): this sequence rather than `instead`, beside kImitate.
+  kEncourage,   // apo_zero_unpaired (arXiv 2408.06266), the accepted side: 1 - sigmoid(beta * r).
+  kDiscourage,  // The rejected side: sigmoid(beta * r). r: log-ratio to the base, summed.
+};
+
+// Tokens of one conversation. Token i is in the loss if is_target[i]: it is predicted from those
+// before it, so the first never is.
+struct TrainingSequence {
+  std::vector<TokenId> tokens;
+  std::vector<bool> is_target;  // [tokens.size()]
+};
+
+struct TrainingExample {
+  std::string id;  // Of the interaction; for ledgers, not for the trainer.
+  Objective objective = Objective::kImitate;
+  TrainingSequence sequence;
+  TrainingSequence instead;  // kPrefer only.
+  float weight = 1;          // Multiplies the example's loss.
+};
+
+enum class Recompute : uint8_t { kNone, kPartial, kFull };
+enum class TrainingPrecision : uint8_t {
+  kAuto,  // bf16 products where the CPU has them, else f32.
+  kF32,
+  kBF16,
+};
+
+// Defaults by the evidence of the LoRA literature at this scale; see docs/learning.md.
+struct TrainerOptions {
+  int64_t rank = 8;
+  float alpha = 16;
+  bool rslora = false;               // scale = alpha / sqrt(rank) instead of alpha / rank.
+  std::vector<LayerLinear> targets;  // Empty: all seven.
+  int64_t top_layers = 0;            // Adapt only the last so many; 0: all.
+  float dropout = 0;                 // Of the input of A, [0, 1).
+  float learning_rate = 4e-4f;
+  int64_t warmup_steps = 10;  // Linear; after it the rate falls linearly to 0 at the end.
+  int64_t total_steps = 0;    // 0: no decay.
+  float clip_norm = 1;        // Of the gradient of all matrices together; 0: none.
+  float weight_decay = 0;
+  float beta1 = 0.9f, beta2 = 0.999f, epsilon = 1e-8f;  // AdamW.
+  float preference_beta = 0.1f;                         // Of kPrefer, kEncourage and kDiscourage.
+  uint64_t seed = 0;
+  TrainingPrecision precision = TrainingPrecision::kAuto;
+  std::optional<Recompute> recompute;  // None: the least that the budget has room for.
+  std::string device = "cpu";          // Or "cuda", where LibTorch has it.
+};
+
+struct StepReport {
+  int64_t step = 0;          // Steps done, this one included.
+  double loss = 0;           // Mean over the target tokens of the batch, preferences included.
+  double gradient_norm = 0;  // Before clipping.
+  double learning_rate = 0;
+  int64_t n_tokens = 0;         // Of the batch.
+  int64_t n_target_tokens = 0;  // Of those, in the loss.
+};
+
+// Trains one adapter. Thread-compatible. All parallel work runs on the pool, and between two pieces
+// of it a request may take its turn. The expert is held by whoever made the trainer.
+class Trainer {
+ public:
+  virtual ~Trainer() = default;
+
+  // One step of the optimiser over a batch: gradients of all examples, divided by the number of
+  // target tokens of the whole batch, clipped, applied. After an error nothing has changed.
+  //   kInvalidArgument     an empty example, one without targets, a token outside the vocabulary
+  //   kResourceExhausted   a sequence too long for the memory granted, with the numbers
+  //   kCancelled           `cancel` was requested
+  //   kInternal            a self-check failed, by its name: see SelfCheck in docs/learning.md
+  virtual absl::StatusOr<StepReport> Step(absl::Span<const TrainingExample> batch,
+                                          std::stop_token cancel) = 0;
+
+  // Sums of negative log-likelihood, and numbers, of the target tokens of each sequence, with the
+  // adapter as it is now (`adapted`) or without.
+  struct Likelihood {
+    double nll = 0;
+    int64_t n_tokens = 0;
+  };
+  virtual absl::StatusOr<std::vector<Likelihood>> Evaluate(
+      absl::Span<const TrainingSequence> sequences, bool adapted, std::stop_token cancel) = 0;
+
+  // The adapter as it is now, rows in the order of the base as served.
+  virtual std::vector<LinearDelta> Deltas() const = 0;
+
+  // Gradients of the last Step before clipping, for tests: `a` and `b` hold them instead.
+  virtual std::vector<LinearDelta> Gradients() const = 0;
+
+  // Adapter, optimiser and step count as bytes, and back: what is restored goes on bit for bit as
+  // what was saved would have. kDataLoss for damaged bytes, kFailedPrecondition for those of other
+  // options or another base.
+  virtual std::string SaveState() const = 0;
+  virtual absl::Status RestoreState(absl::string_view state) = 0;
+
+  // Bytes charged for training now.
+  virtual int64_t memory_bytes() const = 0;
+};
+
+// Opens libcoterie_train from beside libcoterie, once per process, and makes a trainer for
+// sequences of at most max_tokens. The expert, the pool and the budget outlive it.
+//   kUnimplemented       this build or installation has no trainer; says how to get it
+//   kInvalidArgument     an option out of range, naming it
+//   kResourceExhausted   not even a step with full recomputation fits the budget, with the numbers
+absl::StatusOr<std::unique_ptr<Trainer>> MakeTrainer(const Expert& expert, WorkerPool& pool,
+                                                     MemoryBudget& budget,
+                                                     const TrainerOptions& options,
+                                                     int64_t max_tokens);
+
+}  // namespace coterie
