@@ -1,12 +1,16 @@
 // Prefill and decode speed of one model file, beside what the machine can do: one JSON object.
 //   expert_bench MODEL.gguf [N_PROMPT=512] [N_GENERATE=64] [N_REPEAT=5] [DEPTH=0]
+// Prefill and decode alternate with the same under a LoRA adapter of rank 8 on every linear layer.
 // The result is checked before it is timed: the same prompt must give the same greedy token in one
-// pass, token by token, and in the timed runs.
+// pass, token by token, and in the timed runs, with the adapter and without, and the adapter must
+// change the logits.
 
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/time/clock.h"
@@ -42,17 +46,70 @@ std::vector<TokenId> SomeTokens(int64_t n) {
   return ids;
 }
 
-// The last token's choice does not depend on how the prompt was cut into passes.
-void CheckResult(const Expert& expert, WorkerPool& pool) {
+Session NewSession(const Expert& expert, WorkerPool& pool, int64_t n_tokens,
+                   const DeltaSnapshot& adapter) {
+  return Session(expert, pool, SessionShape::ForTokens(n_tokens, adapter.get()), Activations::kInt8,
+                 adapter);
+}
+
+// Rank 8 on every linear layer, small enough to leave the model a language model.
+DeltaSnapshot RandomAdapter(const ArchSpec& spec) {
+  constexpr int64_t kRank = 8;
+  std::mt19937 random(1);
+  std::normal_distribution<float> normal(0.0f, 0.01f);
+  const auto fill = [&](std::vector<float>& values, int64_t n) {
+    values.resize(static_cast<size_t>(n));
+    for (float& v : values) v = normal(random);
+  };
+  std::vector<LinearDelta> deltas;
+  for (int64_t layer = 0; layer < spec.n_layers; ++layer) {
+    for (int i = 0; i < kLayerLinearCount; ++i) {
+      LinearDelta delta{layer, static_cast<LayerLinear>(i), kRank, 2.0f, {}, {}};
+      const LinearShape shape = ShapeOf(spec, delta.linear);
+      fill(delta.a, kRank * shape.in);
+      fill(delta.b, kRank * shape.out);
+      deltas.push_back(std::move(delta));
+    }
+  }
+  auto set = LinearDeltaSet::Create(spec, "bench@1", std::move(deltas));
+  Require(set.status());
+  return *std::move(set);
+}
+
+// The last token's logits do not depend on how the prompt was cut into passes.
+std::vector<float> CheckedLogits(const Expert& expert, WorkerPool& pool,
+                                 const DeltaSnapshot& adapter) {
   const std::vector<TokenId> ids = SomeTokens(40);
-  Session whole(expert, pool, SessionShape::ForTokens(64));
-  Session stepwise(expert, pool, SessionShape::ForTokens(64));
+  Session whole = NewSession(expert, pool, 64, adapter);
+  Session stepwise = NewSession(expert, pool, 64, adapter);
   Require(whole.Prefill(ids, {}));
   for (const TokenId id : ids) Require(stepwise.Decode(id));
-  if (Greedy(whole) == Greedy(stepwise)) return;
-  std::fprintf(stderr, "one pass and token by token disagree\n");
-  std::exit(1);
+  if (Greedy(whole) != Greedy(stepwise)) {
+    std::fprintf(stderr, "one pass and token by token disagree\n");
+    std::exit(1);
+  }
+  return {whole.logits().begin(), whole.logits().end()};
 }
+
+// Tokens per second of one alternative, run after run.
+struct Samples {
+  std::vector<double> prefill, decode;
+
+  void Add(Session& session, int64_t n_prompt, int64_t n_generate, int64_t depth) {
+    const auto rate = [](int64_t n, absl::Time begin) {
+      return static_cast<double>(n) / absl::ToDoubleSeconds(absl::Now() - begin);
+    };
+    session.Reset();
+    absl::Time begin = absl::Now();
+    Require(session.Prefill(SomeTokens(n_prompt), {}));
+    prefill.push_back(rate(n_prompt, begin));
+    session.Reset();
+    if (depth > 0) Require(session.Prefill(SomeTokens(depth), {}));
+    begin = absl::Now();
+    for (const TokenId id : SomeTokens(n_generate)) Require(session.Decode(id));
+    decode.push_back(rate(n_generate, begin));
+  }
+};
 
 int Run(const std::string& path, int64_t n_prompt, int64_t n_generate, int n_repeat,
         int64_t depth) {
@@ -64,30 +121,34 @@ int Run(const std::string& path, int64_t n_prompt, int64_t n_generate, int n_rep
   Session first(expert, pool, SessionShape::ForTokens(32));
   Require(first.Prefill(SomeTokens(1), {}));
   const double first_token_s = absl::ToDoubleSeconds(absl::Now() - start);
-  CheckResult(expert, pool);
+  const DeltaSnapshot adapter = RandomAdapter(expert.spec());
+  if (CheckedLogits(expert, pool, nullptr) == CheckedLogits(expert, pool, adapter)) {
+    std::fprintf(stderr, "the adapter changes nothing\n");
+    return 1;
+  }
 
-  Session session(expert, pool, SessionShape::ForTokens(depth + std::max(n_prompt, n_generate)));
-  std::vector<double> prefill, decode;
+  const int64_t n_tokens = depth + std::max(n_prompt, n_generate);
+  Session bare = NewSession(expert, pool, n_tokens, nullptr);
+  Session adapted = NewSession(expert, pool, n_tokens, adapter);
+  Samples without, with;
   for (int i = 0; i < n_repeat; ++i) {
-    session.Reset();
-    absl::Time begin = absl::Now();
-    Require(session.Prefill(SomeTokens(n_prompt), {}));
-    prefill.push_back(static_cast<double>(n_prompt) / absl::ToDoubleSeconds(absl::Now() - begin));
-    session.Reset();
-    if (depth > 0) Require(session.Prefill(SomeTokens(depth), {}));
-    begin = absl::Now();
-    for (const TokenId id : SomeTokens(n_generate)) Require(session.Decode(id));
-    decode.push_back(static_cast<double>(n_generate) / absl::ToDoubleSeconds(absl::Now() - begin));
+    without.Add(bare, n_prompt, n_generate, depth);
+    with.Add(adapted, n_prompt, n_generate, depth);
   }
   nlohmann::json result;
   result["model"] = path;
   result["isa"] = std::string(Kernels().isa);
   result["threads"] = pool.n_workers();
   result["open_to_first_token_s"] = first_token_s;
-  result["prefill_tokens_per_second"] = Median(prefill);
-  result["decode_tokens_per_second"] = Median(decode);
-  result["prefill_samples"] = prefill;
-  result["decode_samples"] = decode;
+  result["prefill_tokens_per_second"] = Median(without.prefill);
+  result["decode_tokens_per_second"] = Median(without.decode);
+  result["prefill_samples"] = without.prefill;
+  result["decode_samples"] = without.decode;
+  result["adapter_prefill_tokens_per_second"] = Median(with.prefill);
+  result["adapter_decode_tokens_per_second"] = Median(with.decode);
+  result["adapter_prefill_samples"] = with.prefill;
+  result["adapter_decode_samples"] = with.decode;
+  result["adapter_bytes"] = adapter->bytes();
   result["weight_bytes"] = expert.weight_bytes();
   result["read_bytes_per_second"] = MeasureReadBytesPerSecond(pool);
   result["int8_macs_per_second"] = MeasureInt8MacsPerSecond(pool);

@@ -65,6 +65,9 @@ def print_speeds(model: str, ours: dict[str, Any], theirs: dict[str, Any]) -> No
         else:
             row += f" int8 limit {ours['int8_macs_per_second'] / 1e9:.0f} GMAC/s |"
         print(row)
+    adapted = ours["adapter_decode_tokens_per_second"]
+    cost = ours["decode_tokens_per_second"] / adapted - 1
+    print(f"| {model} | decode, adapter | {adapted:.0f} | - | - | {cost:+.1%} time for rank 8 |")
 
 
 def first_tokens() -> dict[str, list[float]]:

@@ -36,19 +36,19 @@ class Areas {
 
 bool IsFloat(TensorType type) { return Traits(type).block_values == 1; }
 
-QuantizedActivations RowOf(const QuantizedActivations& all, int64_t row) {
-  QuantizedActivations one = all;
-  one.n_tokens = 1;
-  one.values += row * all.n_cols;
-  one.scales += row * (all.n_cols / kActivationBlock);
-  one.sums += row * (all.n_cols / (kActivationBlock / 2));
-  return one;
+QuantizedActivations RowsOf(const QuantizedActivations& all, int64_t begin, int64_t end) {
+  QuantizedActivations rows = all;
+  rows.n_tokens = end - begin;
+  rows.values += begin * all.n_cols;
+  rows.scales += begin * (all.n_cols / kActivationBlock);
+  rows.sums += begin * (all.n_cols / (kActivationBlock / 2));
+  return rows;
 }
 
 }  // namespace
 
 int64_t CpuDecoder::Place(const ArchSpec& spec, int64_t n_rows, int64_t n_logit_rows, int n_workers,
-                          uint8_t* base, Layout& at) {
+                          int64_t max_rank, uint8_t* base, Layout& at) {
   Areas areas(base);
   const int64_t widest = std::max({spec.d_model, spec.d_q(), spec.d_ff});
   at.x = areas.Take<float>(n_rows * spec.d_model);
@@ -66,6 +66,7 @@ int64_t CpuDecoder::Place(const ArchSpec& spec, int64_t n_rows, int64_t n_logit_
     at.window_rotations = {areas.Take<float>(n_angles), areas.Take<float>(n_angles)};
   }
   at.logits = areas.Take<float>(n_logit_rows * spec.n_vocab);
+  at.narrow = areas.Take<float>(kMaxProducts * n_rows * max_rank);
   at.quantized = areas.Take<uint8_t>(QuantizedActivations::Bytes(n_rows, widest));
   const int64_t attention_floats =
       AttentionScratchFloats(std::min(n_rows, kAttentionTile), spec.n_heads / spec.n_kv_heads,
@@ -77,17 +78,19 @@ int64_t CpuDecoder::Place(const ArchSpec& spec, int64_t n_rows, int64_t n_logit_
 }
 
 int64_t DecoderScratch::Bytes(const ArchSpec& spec, int64_t max_tokens, int64_t max_logit_rows,
-                              int n_workers) {
+                              int n_workers, int64_t max_rank) {
   CpuDecoder::Layout measured;
-  return CpuDecoder::Place(spec, max_tokens, max_logit_rows, n_workers, nullptr, measured);
+  return CpuDecoder::Place(spec, max_tokens, max_logit_rows, n_workers, max_rank, nullptr,
+                           measured);
 }
 
 DecoderScratch::DecoderScratch(const ArchSpec& spec, int64_t max_tokens, int64_t max_logit_rows,
-                               int n_workers)
+                               int n_workers, int64_t max_rank)
     : max_tokens_(max_tokens),
       max_logit_rows_(max_logit_rows),
       n_workers_(n_workers),
-      buffer_(Bytes(spec, max_tokens, max_logit_rows, n_workers)) {}
+      max_rank_(max_rank),
+      buffer_(Bytes(spec, max_tokens, max_logit_rows, n_workers, max_rank)) {}
 
 CpuDecoder::CpuDecoder(const ArchSpec& spec, absl::Span<const SequenceSlice> slices,
                        Activations activations, WorkerPool& pool, DecoderScratch& scratch)
@@ -99,14 +102,15 @@ CpuDecoder::CpuDecoder(const ArchSpec& spec, absl::Span<const SequenceSlice> sli
                              : slice.logits == LogitRows::kLast ? 1
                                                                 : 0;
     n_rows_ += n_tokens;
+    if (slice.delta != nullptr) max_rank_ = std::max(max_rank_, slice.delta->max_rank());
     for (int64_t i = n_logits; i > 0; --i) logit_rows_.push_back(n_rows_ - i);
   }
   const int64_t n_logit_rows = static_cast<int64_t>(logit_rows_.size());
   COTERIE_CHECK(n_rows_ <= scratch.max_tokens_ && n_logit_rows <= scratch.max_logit_rows_ &&
-                    pool.n_workers() <= scratch.n_workers_,
+                    pool.n_workers() <= scratch.n_workers_ && max_rank_ <= scratch.max_rank_,
                 "a batch fits its scratch");
   // Laid out for the rows at hand, so that a short pass touches few pages.
-  Place(spec, n_rows_, n_logit_rows, scratch.n_workers_, scratch.buffer_.data(), at_);
+  Place(spec, n_rows_, n_logit_rows, scratch.n_workers_, max_rank_, scratch.buffer_.data(), at_);
   scratch.logits_ = {at_.logits, static_cast<size_t>(n_logit_rows * spec.n_vocab)};
   ComputeRotations(spec.rope_angles, at_.rotations);
   if (!spec.windowed.empty()) ComputeRotations(spec.window_rope_angles, at_.window_rotations);
@@ -132,14 +136,20 @@ void CpuDecoder::ComputeRotations(const RopeAngles& angles, const Rotations& rot
   }
 }
 
+void CpuDecoder::ForRowRanges(int64_t n_rows,
+                              absl::FunctionRef<void(int64_t begin, int64_t end)> body) {
+  pool_.Run((n_rows + kRowsPerPiece - 1) / kRowsPerPiece, [&](int64_t piece, int) {
+    body(piece * kRowsPerPiece, std::min(n_rows, (piece + 1) * kRowsPerPiece));
+  });
+}
+
 void CpuDecoder::ForRows(int64_t n_rows, absl::FunctionRef<void(int64_t)> body) {
   if (n_rows <= kRowsPerPiece) {
     for (int64_t row = 0; row < n_rows; ++row) body(row);
     return;
   }
-  pool_.Run((n_rows + kRowsPerPiece - 1) / kRowsPerPiece, [&](int64_t piece, int) {
-    const int64_t end = std::min(n_rows, (piece + 1) * kRowsPerPiece);
-    for (int64_t row = piece * kRowsPerPiece; row < end; ++row) body(row);
+  ForRowRanges(n_rows, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) body(row);
   });
 }
 
@@ -150,50 +160,81 @@ void CpuDecoder::NormRows(const float* norm, const float* x, int64_t n_rows, flo
   });
 }
 
-void CpuDecoder::Multiply(const float* input, int64_t n_rows, int64_t n_cols,
-                          absl::Span<const Product> products) {
-  const auto quantized = QuantizedActivations::In(at_.quantized, n_rows, n_cols);
-  if (activations_ == Activations::kInt8) {
-    ForRows(n_rows, [&](int64_t row) {
-      kernels_.quantize_activations(input + row * n_cols, n_cols, RowOf(quantized, row));
-    });
+template <typename Body>
+void CpuDecoder::ForDeltas(const Phase& phase, size_t product, int64_t begin, int64_t end,
+                           Body body) {
+  if (max_rank_ == 0 || phase.layer == kNoLayer) return;
+  float* narrow = at_.narrow + static_cast<int64_t>(product) * n_rows_ * max_rank_;
+  for (size_t s = 0; s < slices_.size(); ++s) {
+    if (slices_[s].delta == nullptr) continue;
+    const int64_t from = std::max(begin, first_row_[s]);
+    const int64_t to =
+        std::min(end, first_row_[s] + static_cast<int64_t>(slices_[s].tokens.size()));
+    if (from >= to) continue;
+    const ServedDelta* delta = slices_[s].delta->Find(phase.layer, phase.products[product].which);
+    if (delta != nullptr) body(*delta, from, to, narrow + from * max_rank_);
   }
+}
+
+void CpuDecoder::Multiply(const Phase& phase) {
+  const auto quantized = QuantizedActivations::In(at_.quantized, phase.n_rows, phase.n_cols);
+  ForRowRanges(phase.n_rows, [&](int64_t begin, int64_t end) {
+    if (activations_ == Activations::kInt8) {
+      kernels_.quantize_activations(phase.input + begin * phase.n_cols, phase.n_cols,
+                                    RowsOf(quantized, begin, end));
+    }
+    for (size_t p = 0; p < phase.products.size(); ++p) {
+      ForDeltas(phase, p, begin, end,
+                [&](const ServedDelta& delta, int64_t from, int64_t to, float* narrow) {
+                  kernels_.low_rank_narrow(delta.a, phase.input + from * phase.n_cols, to - from,
+                                           phase.n_cols, delta.scale, narrow, max_rank_);
+                });
+    }
+  });
   int64_t n_outputs = 0;
-  for (const Product& product : products) n_outputs += product.linear->w.n_rows;
+  for (const Product& product : phase.products) n_outputs += product.linear->w.n_rows;
   // Few long pieces: each is one stream through the file. Several per worker even out the load.
   const int64_t wanted_pieces = 4 * pool_.n_workers();
   int64_t rows_per_piece = (n_outputs + wanted_pieces - 1) / wanted_pieces;
   rows_per_piece = (rows_per_piece + kMatmulRowAlign - 1) / kMatmulRowAlign * kMatmulRowAlign;
   int64_t n_pieces = 0;
-  for (const Product& product : products) {
+  for (const Product& product : phase.products) {
     n_pieces += (product.linear->w.n_rows + rows_per_piece - 1) / rows_per_piece;
   }
   pool_.Run(n_pieces, [&](int64_t piece, int worker) {
-    for (const Product& product : products) {
-      const int64_t n = (product.linear->w.n_rows + rows_per_piece - 1) / rows_per_piece;
+    for (size_t p = 0; p < phase.products.size(); ++p) {
+      const int64_t n_outputs_here = phase.products[p].linear->w.n_rows;
+      const int64_t n = (n_outputs_here + rows_per_piece - 1) / rows_per_piece;
       if (piece >= n) {
         piece -= n;
         continue;
       }
       const int64_t begin = piece * rows_per_piece;
-      const int64_t end = std::min(product.linear->w.n_rows, begin + rows_per_piece);
-      MultiplyRows(product, input, n_rows, quantized, begin, end, worker);
+      MultiplyRows(phase, p, quantized, begin, std::min(n_outputs_here, begin + rows_per_piece),
+                   worker);
       return;
     }
   });
 }
 
-void CpuDecoder::MultiplyRows(const Product& product, const float* input, int64_t n_rows,
+void CpuDecoder::MultiplyRows(const Phase& phase, size_t product_index,
                               const QuantizedActivations& quantized, int64_t begin, int64_t end,
                               int worker) {
+  const Product& product = phase.products[product_index];
   const MatrixView& w = product.linear->w;
   uint8_t* scratch = at_.workers + worker * at_.worker_bytes;
   if (activations_ == Activations::kInt8 && !IsFloat(w.type)) {
     kernels_.matmul_q8(w, begin, end, quantized, product.y, w.n_rows, scratch);
   } else {
-    kernels_.matmul_f32(w, begin, end, input, n_rows, w.n_cols, product.y, w.n_rows, scratch);
+    kernels_.matmul_f32(w, begin, end, phase.input, phase.n_rows, w.n_cols, product.y, w.n_rows,
+                        scratch);
   }
-  for (int64_t row = 0; row < n_rows; ++row) {
+  ForDeltas(phase, product_index, 0, phase.n_rows,
+            [&](const ServedDelta& delta, int64_t from, int64_t to, const float* narrow) {
+              kernels_.low_rank_widen(delta.b, begin, end, narrow, to - from, max_rank_,
+                                      product.y + from * w.n_rows, w.n_rows);
+            });
+  for (int64_t row = 0; row < phase.n_rows; ++row) {
     float* y = product.y + row * w.n_rows + begin;
     if (product.linear->bias != nullptr) kernels_.add(product.linear->bias + begin, end - begin, y);
     if (product.residual != nullptr) {
@@ -218,7 +259,13 @@ void CpuDecoder::Embed(const MatrixView& embedding) {
 
 void CpuDecoder::NormQkvRopeAppend(int64_t layer, const LayerWeights& w) {
   NormRows(w.attention_norm, at_.x, n_rows_, at_.normed);
-  Multiply(at_.normed, n_rows_, spec_.d_model, {{&w.q, at_.q}, {&w.k, at_.k}, {&w.v, at_.v}});
+  Multiply({layer,
+            at_.normed,
+            n_rows_,
+            spec_.d_model,
+            {{&w.q, LayerLinear::kQ, at_.q},
+             {&w.k, LayerLinear::kK, at_.k},
+             {&w.v, LayerLinear::kV, at_.v}}});
   for (size_t s = 0; s < slices_.size(); ++s) {
     ForRows(static_cast<int64_t>(slices_[s].tokens.size()), [&](int64_t token) {
       PrepareAndAppend(layer, w, slices_[s], token, first_row_[s] + token);
@@ -287,13 +334,11 @@ void CpuDecoder::Attend(int64_t layer) {
   }
 }
 
-void CpuDecoder::AddToStream(const LinearWeights& linear, const float* norm, const float* input,
-                             int64_t n_cols) {
-  if (norm == nullptr) {
-    Multiply(input, n_rows_, n_cols, {{&linear, at_.projected, at_.x}});
-    return;
-  }
-  Multiply(input, n_rows_, n_cols, {{&linear, at_.projected}});
+void CpuDecoder::AddToStream(int64_t layer, LayerLinear which, const LinearWeights& linear,
+                             const float* norm, const float* input) {
+  const Product product{&linear, which, at_.projected, norm == nullptr ? at_.x : nullptr};
+  Multiply({layer, input, n_rows_, linear.w.n_cols, {&product, 1}});
+  if (norm == nullptr) return;
   const int64_t d = spec_.d_model;
   ForRows(n_rows_, [&](int64_t row) {
     float* y = at_.projected + row * d;
@@ -302,13 +347,17 @@ void CpuDecoder::AddToStream(const LinearWeights& linear, const float* norm, con
   });
 }
 
-void CpuDecoder::ProjectResidual(const LayerWeights& w) {
-  AddToStream(w.o, w.post_attention_norm, at_.attended, spec_.d_q());
+void CpuDecoder::ProjectResidual(int64_t layer, const LayerWeights& w) {
+  AddToStream(layer, LayerLinear::kO, w.o, w.post_attention_norm, at_.attended);
 }
 
-void CpuDecoder::NormGateUpActivate(const LayerWeights& w) {
+void CpuDecoder::NormGateUpActivate(int64_t layer, const LayerWeights& w) {
   NormRows(w.ffn_norm, at_.x, n_rows_, at_.normed);
-  Multiply(at_.normed, n_rows_, spec_.d_model, {{&w.gate, at_.gate}, {&w.up, at_.up}});
+  Multiply({layer,
+            at_.normed,
+            n_rows_,
+            spec_.d_model,
+            {{&w.gate, LayerLinear::kGate, at_.gate}, {&w.up, LayerLinear::kUp, at_.up}}});
   const auto activate = spec_.gating == Gating::kSilu ? kernels_.silu_mul : kernels_.gelu_tanh_mul;
   ForRows(n_rows_, [&](int64_t row) {
     float* gate = at_.gate + row * spec_.d_ff;
@@ -316,8 +365,8 @@ void CpuDecoder::NormGateUpActivate(const LayerWeights& w) {
   });
 }
 
-void CpuDecoder::DownResidual(const LayerWeights& w) {
-  AddToStream(w.down, w.post_ffn_norm, at_.gate, spec_.d_ff);
+void CpuDecoder::DownResidual(int64_t layer, const LayerWeights& w) {
+  AddToStream(layer, LayerLinear::kDown, w.down, w.post_ffn_norm, at_.gate);
 }
 
 void CpuDecoder::NormHead(const float* norm, const LinearWeights& head) {
@@ -332,7 +381,8 @@ void CpuDecoder::NormHead(const float* norm, const LinearWeights& head) {
     std::memcpy(at_.projected + i * d, at_.x + logit_rows_[i] * d, d * sizeof(float));
   }
   NormRows(norm, at_.projected, n_logit_rows, at_.normed);
-  Multiply(at_.normed, n_logit_rows, d, {{&head, at_.logits}});
+  const Product logits{.linear = &head, .y = at_.logits};
+  Multiply({kNoLayer, at_.normed, n_logit_rows, d, {&logits, 1}});
 }
 
 }  // namespace coterie

@@ -13,6 +13,7 @@
 #include "experts/arch_spec.h"
 #include "experts/decoder_weights.h"
 #include "experts/kv_cache.h"
+#include "experts/linear_delta.h"
 
 namespace coterie {
 
@@ -30,19 +31,23 @@ struct SequenceSlice {
   KvCache* kv = nullptr;
   absl::Span<const int32_t> tokens;
   LogitRows logits = LogitRows::kLast;
+  const LinearDeltaSet* delta = nullptr;  // An adapter; slices of a batch may have different ones.
 };
 
-// Working memory of passes over at most max_tokens rows with logits for at most max_logit_rows.
-// Reused from pass to pass; thread-compatible; one pass at a time. Bytes() is what to charge.
+// Working memory of passes over at most max_tokens rows with logits for at most max_logit_rows,
+// with adapters of at most max_rank. Reused from pass to pass; thread-compatible; one pass at a
+// time. Bytes() is what to charge.
 class DecoderScratch {
  public:
   static int64_t Bytes(const ArchSpec& spec, int64_t max_tokens, int64_t max_logit_rows,
-                       int n_workers);
+                       int n_workers, int64_t max_rank = 0);
 
-  DecoderScratch(const ArchSpec& spec, int64_t max_tokens, int64_t max_logit_rows, int n_workers);
+  DecoderScratch(const ArchSpec& spec, int64_t max_tokens, int64_t max_logit_rows, int n_workers,
+                 int64_t max_rank = 0);
 
   int64_t max_tokens() const { return max_tokens_; }
   int64_t max_logit_rows() const { return max_logit_rows_; }
+  int64_t max_rank() const { return max_rank_; }
 
   // Logits of the last pass, [n_logit_rows, n_vocab].
   absl::Span<const float> logits() const { return logits_; }
@@ -53,6 +58,7 @@ class DecoderScratch {
   int64_t max_tokens_;
   int64_t max_logit_rows_;
   int n_workers_;
+  int64_t max_rank_;
   AlignedBuffer buffer_;
   absl::Span<const float> logits_;
 };
@@ -67,9 +73,9 @@ class CpuDecoder {
   void Embed(const MatrixView& embedding);
   void NormQkvRopeAppend(int64_t layer, const LayerWeights& w);
   void Attend(int64_t layer);
-  void ProjectResidual(const LayerWeights& w);
-  void NormGateUpActivate(const LayerWeights& w);
-  void DownResidual(const LayerWeights& w);
+  void ProjectResidual(int64_t layer, const LayerWeights& w);
+  void NormGateUpActivate(int64_t layer, const LayerWeights& w);
+  void DownResidual(int64_t layer, const LayerWeights& w);
   void NormHead(const float* norm, const LinearWeights& head);
 
  private:
@@ -94,29 +100,46 @@ class CpuDecoder {
     Rotations rotations;         // of layers that see everything
     Rotations window_rotations;  // of windowed ones; null if there are none
     float* logits = nullptr;     // [n_logit_rows, n_vocab]
+    float* narrow = nullptr;     // [kMaxProducts, n_rows, max_rank], scale * A x of adapters
     uint8_t* quantized = nullptr;
     uint8_t* workers = nullptr;  // n_workers areas of worker_bytes
     int64_t worker_bytes = 0;
   };
   // Lays the scratch out from `base` (null to measure) and returns its size in bytes.
   static int64_t Place(const ArchSpec& spec, int64_t n_rows, int64_t n_logit_rows, int n_workers,
-                       uint8_t* base, Layout& layout);
+                       int64_t max_rank, uint8_t* base, Layout& layout);
 
+  static constexpr int kMaxProducts = 3;  // Of one phase: q, k and v.
   // One product y = W input + bias of a phase; y is also added to `residual` where given.
   struct Product {
     const LinearWeights* linear = nullptr;
-    float* y = nullptr;  // [n_rows, w.n_rows]
+    LayerLinear which = LayerLinear::kQ;  // Which adapters know it by; the head has none.
+    float* y = nullptr;                   // [n_rows, w.n_rows]
     float* residual = nullptr;
   };
-  // Computes the products of one input [n_rows, n_cols] in one parallel phase.
-  void Multiply(const float* input, int64_t n_rows, int64_t n_cols,
-                absl::Span<const Product> products);
-  void MultiplyRows(const Product& product, const float* input, int64_t n_rows,
-                    const QuantizedActivations& quantized, int64_t begin, int64_t end, int worker);
+  // Products of one input that are computed in one parallel phase.
+  struct Phase {
+    int64_t layer = 0;  // kNoLayer for the head.
+    const float* input = nullptr;
+    int64_t n_rows = 0;
+    int64_t n_cols = 0;
+    absl::Span<const Product> products;
+  };
+  static constexpr int64_t kNoLayer = -1;
+
+  void Multiply(const Phase& phase);
+  void MultiplyRows(const Phase& phase, size_t product, const QuantizedActivations& quantized,
+                    int64_t begin, int64_t end, int worker);
+  // Calls body(delta, first_row, end_row, narrow) where rows [begin, end) have an adapter that
+  // changes a product; narrow: A x of first_row.
+  template <typename Body>
+  void ForDeltas(const Phase& phase, size_t product, int64_t begin, int64_t end, Body body);
   // Adds W input to the residual stream, normed first where there is a norm.
-  void AddToStream(const LinearWeights& linear, const float* norm, const float* input,
-                   int64_t n_cols);
+  void AddToStream(int64_t layer, LayerLinear which, const LinearWeights& linear, const float* norm,
+                   const float* input);
   void NormRows(const float* norm, const float* x, int64_t n_rows, float* y);
+  // Runs body(begin, end) over all rows, a few at a time.
+  void ForRowRanges(int64_t n_rows, absl::FunctionRef<void(int64_t begin, int64_t end)> body);
   void ForRows(int64_t n_rows, absl::FunctionRef<void(int64_t row)> body);
   void ComputeRotations(const RopeAngles& angles, const Rotations& rotations);
   // Norms a head of q or k where there is a norm, and rotates it.
@@ -130,6 +153,7 @@ class CpuDecoder {
   const Activations activations_;
   WorkerPool& pool_;
   int64_t n_rows_ = 0;
+  int64_t max_rank_ = 0;             // of the slices' adapters
   std::vector<int64_t> first_row_;   // of each slice
   std::vector<int64_t> logit_rows_;  // rows that get logits
   Layout at_;

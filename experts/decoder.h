@@ -20,10 +20,12 @@ namespace coterie {
 //                                     have norms; rotate q, k by the layer's angles; append k, v
 //   Attend(layer)                     a = softmax(query_scale * q k^T) v over the keys that the
 //                                     layer sees
-//   ProjectResidual(w)                x += post_attention_norm(W_o a); no norm: x += W_o a
-//   NormGateUpActivate(w)             g = gating(W_gate norm(x)) * W_up norm(x)
-//   DownResidual(w)                   x += post_ffn_norm(W_down g); no norm: x += W_down g
+//   ProjectResidual(layer, w)         x += post_attention_norm(W_o a); no norm: x += W_o a
+//   NormGateUpActivate(layer, w)      g = gating(W_gate norm(x)) * W_up norm(x)
+//   DownResidual(layer, w)            x += post_ffn_norm(W_down g); no norm: x += W_down g
 //   NormHead(norm, head)              logits of the wanted rows
+// where W x of a layer is W x + scale * B (A x) for rows whose sequence has an adapter with a delta
+// for it (experts/linear_delta.h).
 // Returns false if `cancel` ended it between two layers: the sequences are as before, for their
 // tokens are counted last.
 template <typename Backend>
@@ -35,9 +37,9 @@ bool RunDecoder(const ArchSpec& spec, const DecoderWeights& weights, Backend& ba
     const LayerWeights& w = weights.layers[static_cast<size_t>(layer)];
     backend.NormQkvRopeAppend(layer, w);
     backend.Attend(layer);
-    backend.ProjectResidual(w);
-    backend.NormGateUpActivate(w);
-    backend.DownResidual(w);
+    backend.ProjectResidual(layer, w);
+    backend.NormGateUpActivate(layer, w);
+    backend.DownResidual(layer, w);
   }
   backend.NormHead(weights.output_norm, weights.head);
   return true;

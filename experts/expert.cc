@@ -1,5 +1,7 @@
 #include "experts/expert.h"
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 
 #include "core/base/status_macros.h"
@@ -31,6 +33,7 @@ absl::Status Expert::Forward(absl::Span<const SequenceSlice> slices, Activations
                              const std::stop_token& cancel) const {
   int64_t n_rows = 0;
   int64_t n_logit_rows = 0;
+  int64_t max_rank = 0;
   for (const SequenceSlice& slice : slices) {
     const int64_t n_tokens = static_cast<int64_t>(slice.tokens.size());
     if (n_tokens == 0) return absl::InvalidArgumentError("a slice has no tokens");
@@ -45,14 +48,21 @@ absl::Status Expert::Forward(absl::Span<const SequenceSlice> slices, Activations
           absl::StrCat("the KV cache is full: n_tokens=", slice.kv->n_tokens(), ", more=", n_tokens,
                        ", capacity=", slice.kv->capacity_tokens()));
     }
+    if (slice.delta != nullptr && !slice.delta->Fits(spec_)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("the adapter is of another base: adapter=", slice.delta->version()));
+    }
+    if (slice.delta != nullptr) max_rank = std::max(max_rank, slice.delta->max_rank());
     n_rows += n_tokens;
     if (slice.logits == LogitRows::kAll) n_logit_rows += n_tokens;
     if (slice.logits == LogitRows::kLast) n_logit_rows += 1;
   }
-  if (n_rows > scratch.max_tokens() || n_logit_rows > scratch.max_logit_rows()) {
+  if (n_rows > scratch.max_tokens() || n_logit_rows > scratch.max_logit_rows() ||
+      max_rank > scratch.max_rank()) {
     return absl::ResourceExhaustedError(absl::StrCat(
         "the batch does not fit its scratch: rows=", n_rows, " of ", scratch.max_tokens(),
-        ", logit rows=", n_logit_rows, " of ", scratch.max_logit_rows()));
+        ", logit rows=", n_logit_rows, " of ", scratch.max_logit_rows(),
+        ", adapter rank=", max_rank, " of ", scratch.max_rank()));
   }
   CpuDecoder decoder(spec_, slices, activations, pool, scratch);
   if (!RunDecoder(spec_, weights_, decoder, cancel)) {

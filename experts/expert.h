@@ -42,8 +42,9 @@ class Expert : public BaseModel {
 
   // Appends the slices' tokens to their KV caches and computes the wanted logits, which then stand
   // in scratch.logits(), [n_logit_rows, n_vocab], in slice order. kInvalidArgument for an empty
-  // slice or a token id outside the vocabulary, kResourceExhausted where a KV cache or the scratch
-  // has no room, kCancelled soon after `cancel` was stopped; nothing is changed then.
+  // slice, a token id outside the vocabulary or an adapter of another base, kResourceExhausted
+  // where a KV cache or the scratch has no room, kCancelled soon after `cancel` was stopped;
+  // nothing is changed then.
   absl::Status Forward(absl::Span<const SequenceSlice> slices, Activations activations,
                        WorkerPool& pool, DecoderScratch& scratch,
                        const std::stop_token& cancel = {}) const;

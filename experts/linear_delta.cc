@@ -42,6 +42,16 @@ absl::Status CheckDelta(const ArchSpec& spec, const LinearDelta& delta) {
   return absl::OkStatus();
 }
 
+// [n / n_cols, n_cols] to [n_cols, n / n_cols].
+std::vector<float> Transposed(const std::vector<float>& values, int64_t n_cols) {
+  const size_t columns = static_cast<size_t>(n_cols), rows = values.size() / columns;
+  std::vector<float> turned(values.size());
+  for (size_t r = 0; r < rows; ++r) {
+    for (size_t c = 0; c < columns; ++c) turned[c * rows + r] = values[r * columns + c];
+  }
+  return turned;
+}
+
 }  // namespace
 
 absl::string_view LayerLinearName(LayerLinear linear) {
@@ -85,6 +95,9 @@ absl::StatusOr<std::shared_ptr<const LinearDeltaSet>> LinearDeltaSet::Create(
   for (const LinearDelta& delta : deltas) COTERIE_RETURN_IF_ERROR(CheckDelta(spec, delta));
   set->values_.resize(static_cast<size_t>(Bytes(spec, deltas)) / sizeof(uint16_t));
   set->layers_.resize(static_cast<size_t>(spec.n_layers));
+  for (int i = 0; i < kLayerLinearCount; ++i) {
+    set->shapes_[static_cast<size_t>(i)] = ShapeOf(spec, static_cast<LayerLinear>(i));
+  }
   uint16_t* next = set->values_.data();
   const auto keep = [&next](const std::vector<float>& values, int64_t n_rows) {
     const int64_t n = static_cast<int64_t>(values.size());
@@ -102,11 +115,19 @@ absl::StatusOr<std::shared_ptr<const LinearDeltaSet>> LinearDeltaSet::Create(
           absl::StrCat("the adapter changes a linear layer twice: ", Where(delta)));
     }
     served.a = keep(delta.a, delta.rank);
-    served.b = keep(delta.b, static_cast<int64_t>(delta.b.size()) / delta.rank);
+    served.b = keep(Transposed(delta.b, delta.rank), delta.rank);
     served.scale = delta.scale;
     set->max_rank_ = std::max(set->max_rank_, delta.rank);
   }
   return set;
+}
+
+bool LinearDeltaSet::Fits(const ArchSpec& spec) const {
+  if (static_cast<int64_t>(layers_.size()) != spec.n_layers) return false;
+  for (int i = 0; i < kLayerLinearCount; ++i) {
+    if (shapes_[static_cast<size_t>(i)] != ShapeOf(spec, static_cast<LayerLinear>(i))) return false;
+  }
+  return true;
 }
 
 const ServedDelta* LinearDeltaSet::Find(int64_t layer, LayerLinear linear) const {

@@ -28,6 +28,8 @@ absl::string_view LayerLinearName(LayerLinear linear);
 struct LinearShape {
   int64_t in = 0;
   int64_t out = 0;
+
+  bool operator==(const LinearShape&) const = default;
 };
 LinearShape ShapeOf(const ArchSpec& spec, LayerLinear linear);
 
@@ -45,7 +47,7 @@ struct LinearDelta {
 // One delta as passes read it: 16-bit floats in place.
 struct ServedDelta {
   MatrixView a;  // [rank, in], F16
-  MatrixView b;  // [out, rank], F16
+  MatrixView b;  // [rank, out], F16: transposed, so that passes add whole vectors of y at a time
   float scale = 0;
 };
 
@@ -62,6 +64,9 @@ class LinearDeltaSet {
   // Bytes of deltas of such ranks before there are any: what to charge for a set.
   static int64_t Bytes(const ArchSpec& spec, const std::vector<LinearDelta>& deltas);
 
+  // Whether the set was made for a base of these extents.
+  bool Fits(const ArchSpec& spec) const;
+
   // Null where the linear layer has none. A delta of scale 0 is none: it changes no bit.
   const ServedDelta* Find(int64_t layer, LayerLinear linear) const;
 
@@ -77,6 +82,7 @@ class LinearDeltaSet {
   int64_t max_rank_ = 0;
   std::vector<uint16_t> values_;
   std::vector<std::array<ServedDelta, kLayerLinearCount>> layers_;
+  std::array<LinearShape, kLayerLinearCount> shapes_;  // Of the base.
 };
 
 using DeltaSnapshot = std::shared_ptr<const LinearDeltaSet>;

@@ -1,6 +1,7 @@
 #include "experts/session.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 
@@ -19,17 +20,19 @@ absl::Status PoisonedError() {
 
 }  // namespace
 
-SessionShape SessionShape::ForTokens(int64_t n_tokens) {
-  return {n_tokens, std::clamp<int64_t>(n_tokens, 1, kPrefillChunkTokens)};
+SessionShape SessionShape::ForTokens(int64_t n_tokens, const LinearDeltaSet* adapter) {
+  return {n_tokens, std::clamp<int64_t>(n_tokens, 1, kPrefillChunkTokens),
+          adapter == nullptr ? 0 : adapter->max_rank()};
 }
 
 Session::Session(const Expert& expert, WorkerPool& pool, const SessionShape& shape,
-                 Activations activations)
+                 Activations activations, DeltaSnapshot adapter)
     : expert_(expert),
       pool_(pool),
       activations_(activations),
+      adapter_(std::move(adapter)),
       kv_(expert_.spec(), shape.capacity_tokens),
-      scratch_(expert_.spec(), shape.chunk_tokens, 1, pool.n_workers()) {}
+      scratch_(expert_.spec(), shape.chunk_tokens, 1, pool.n_workers(), shape.adapter_rank) {}
 
 absl::Status Session::Prefill(absl::Span<const TokenId> tokens, std::stop_token cancel) {
   if (poisoned_) return PoisonedError();
@@ -43,7 +46,8 @@ absl::Status Session::Prefill(absl::Span<const TokenId> tokens, std::stop_token 
   while (!tokens.empty()) {
     const size_t n = std::min(tokens.size(), static_cast<size_t>(scratch_.max_tokens()));
     const bool is_last = n == tokens.size();
-    const SequenceSlice slice{&kv_, tokens.first(n), is_last ? LogitRows::kLast : LogitRows::kNone};
+    const SequenceSlice slice{&kv_, tokens.first(n), is_last ? LogitRows::kLast : LogitRows::kNone,
+                              adapter_.get()};
     const absl::Status status = expert_.Forward({&slice, 1}, activations_, pool_, scratch_, cancel);
     if (absl::IsInvalidArgument(status) || absl::IsCancelled(status)) return status;
     if (!status.ok()) return Poison(status);

@@ -17,26 +17,31 @@ namespace coterie {
 struct SessionShape {
   int64_t capacity_tokens = 0;  // Longest conversation: prompt and answer.
   int64_t chunk_tokens = 0;     // Prompt tokens per forward pass.
+  int64_t adapter_rank = 0;     // Of the adapter it is held with; 0: none.
 
   int64_t KvBytes(const ArchSpec& spec) const { return spec.KvBytes(capacity_tokens); }
   int64_t ScratchBytes(const ArchSpec& spec, int n_workers) const {
-    return DecoderScratch::Bytes(spec, chunk_tokens, 1, n_workers);
+    return DecoderScratch::Bytes(spec, chunk_tokens, 1, n_workers, adapter_rank);
   }
   // A shape for at most n_tokens, with the chunk size that prefills fastest.
-  static SessionShape ForTokens(int64_t n_tokens);
+  static SessionShape ForTokens(int64_t n_tokens, const LinearDeltaSet* adapter = nullptr);
 };
 
-// One conversation with one expert: its tokens so far and their KV. Thread-compatible.
+// One conversation with one expert, or with one version of an adapter on it: its tokens so far and
+// their KV. Thread-compatible.
 //
 // After an error inside a pass the session is poisoned: every call but Reset returns
 // kFailedPrecondition. Bad arguments and cancellation do not poison it.
 class Session {
  public:
-  // The expert and the pool outlive the session.
+  // The expert and the pool outlive the session. The adapter, if not null, stays the same for the
+  // session's life: what is in its KV was computed with it. The shape is for its rank, or the first
+  // pass returns kResourceExhausted.
   Session(const Expert& expert, WorkerPool& pool, const SessionShape& shape,
-          Activations activations = Activations::kInt8);
+          Activations activations = Activations::kInt8, DeltaSnapshot adapter = nullptr);
 
   const Expert& expert() const { return expert_; }
+  const DeltaSnapshot& adapter() const { return adapter_; }  // Null: none.
   int64_t n_tokens() const { return kv_.n_tokens(); }
   int64_t capacity_tokens() const { return kv_.capacity_tokens(); }
 
@@ -63,6 +68,7 @@ class Session {
   const Expert& expert_;
   WorkerPool& pool_;
   const Activations activations_;
+  const DeltaSnapshot adapter_;
   KvCache kv_;
   DecoderScratch scratch_;
   absl::Span<const float> logits_;

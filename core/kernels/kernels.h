@@ -91,6 +91,17 @@ struct KernelTable {
                      int64_t n_tokens, int64_t x_stride, float* y, int64_t y_stride,
                      uint8_t* scratch);
 
+  // The two halves of a low-rank product y += scale * B (A x), with f32 activations. a: A, F16
+  // [rank, n_cols]; u[t * u_stride + r] = scale * sum_c a[r, c] * x[t, c].
+  //   Error  3e-6 * scale * sum_c |a x|.
+  void (*low_rank_narrow)(const MatrixView& a, const float* x, int64_t n_tokens, int64_t x_stride,
+                          float scale, float* u, int64_t u_stride);
+  // b: B transposed, F16 [rank, n_out]; y[t * y_stride + r] += sum_k b[k, r] * u[t, k] for
+  // row_begin <= r < row_end.
+  //   Error  1e-6 * (|y| + sum_k |b u|).
+  void (*low_rank_widen)(const MatrixView& b, int64_t row_begin, int64_t row_end, const float* u,
+                         int64_t n_tokens, int64_t u_stride, float* y, int64_t y_stride);
+
   // y = x / sqrt(mean(x^2) + epsilon) * weight, one row of n.
   void (*rms_norm)(const float* x, const float* weight, int64_t n, float epsilon, float* y);
 

@@ -20,6 +20,7 @@
 #include "core/kernels/elementwise.inl"
 #include "core/kernels/matmul_q8.inl"
 #include "core/kernels/matmul_f32.inl"
+#include "core/kernels/low_rank.inl"
 #include "core/kernels/attention.inl"
 // clang-format on
 
@@ -32,6 +33,8 @@ constexpr KernelTable kTable = {
     .quantize_activations = QuantizeActivations,
     .matmul_q8 = MatmulQ8Any,
     .matmul_f32 = MatmulF32,
+    .low_rank_narrow = LowRankNarrow,
+    .low_rank_widen = LowRankWiden,
     .rms_norm = RmsNorm,
     .layer_norm = LayerNorm,
     .softmax = Softmax,

@@ -16,9 +16,9 @@ struct RecordingBackend {
     if (layer == stop_in_layer) stop.request_stop();
   }
   void Attend(int64_t) { ran += "a"; }
-  void ProjectResidual(const LayerWeights&) { ran += "o"; }
-  void NormGateUpActivate(const LayerWeights&) { ran += "g"; }
-  void DownResidual(const LayerWeights&) { ran += "d"; }
+  void ProjectResidual(int64_t, const LayerWeights&) { ran += "o"; }
+  void NormGateUpActivate(int64_t, const LayerWeights&) { ran += "g"; }
+  void DownResidual(int64_t, const LayerWeights&) { ran += "d"; }
   void NormHead(const float*, const LinearWeights&) { ran += "h"; }
 
   std::string ran;

@@ -403,8 +403,8 @@ std::vector<double> ReferenceLogits(const TinyModel& model, const std::vector<in
   return logits;
 }
 
-std::vector<float> LogitsOf(const ModelFiles& files, const std::vector<int32_t>& ids,
-                            int64_t chunk) {
+std::vector<float> LogitsOf(const ModelFiles& files, const std::vector<int32_t>& ids, int64_t chunk,
+                            const LinearDeltaSet* delta) {
   std::vector<float> logits;
   const absl::StatusOr<ArchSpec> spec = files.ReadSpec();
   EXPECT_THAT(spec, IsOk());
@@ -416,10 +416,11 @@ std::vector<float> LogitsOf(const ModelFiles& files, const std::vector<int32_t>&
   const int64_t n_ids = static_cast<int64_t>(ids.size());
   chunk = std::min(chunk, n_ids);
   KvCache kv(*spec, n_ids);
-  DecoderScratch scratch(*spec, chunk, chunk, pool.n_workers());
+  DecoderScratch scratch(*spec, chunk, chunk, pool.n_workers(),
+                         delta == nullptr ? 0 : delta->max_rank());
   for (int64_t begin = 0; begin < n_ids; begin += chunk) {
     const size_t n = static_cast<size_t>(std::min(chunk, n_ids - begin));
-    const SequenceSlice slice{&kv, {ids.data() + begin, n}, LogitRows::kAll};
+    const SequenceSlice slice{&kv, {ids.data() + begin, n}, LogitRows::kAll, delta};
     CpuDecoder decoder(*spec, {&slice, 1}, Activations::kF32, pool, scratch);
     EXPECT_TRUE(RunDecoder(*spec, *weights, decoder, std::stop_token()));
     logits.insert(logits.end(), scratch.logits().begin(), scratch.logits().end());

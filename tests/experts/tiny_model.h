@@ -12,6 +12,7 @@
 #include "core/formats/safetensors_file.h"
 #include "experts/arch_spec.h"
 #include "experts/cpu_decoder.h"
+#include "experts/linear_delta.h"
 #include "experts/model_files.h"
 
 namespace coterie::testing {
@@ -36,9 +37,10 @@ TinyModel MakeTinyModel(const std::string& architecture, uint32_t seed = 1);
 // cache keeps them.
 std::vector<double> ReferenceLogits(const TinyModel& model, const std::vector<int32_t>& ids);
 
-// The same from files, with f32 activations, in passes of at most `chunk` tokens.
+// The same from files, with f32 activations and an adapter if there is one, in passes of at most
+// `chunk` tokens.
 std::vector<float> LogitsOf(const ModelFiles& files, const std::vector<int32_t>& ids,
-                            int64_t chunk = 1 << 20);
+                            int64_t chunk = 1 << 20, const LinearDeltaSet* delta = nullptr);
 
 // Some ids of the tiny vocabulary.
 std::vector<int32_t> TinyIds(int64_t n, uint32_t seed = 2);
