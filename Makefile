@@ -63,7 +63,8 @@ sanitize: setup
 	@ctest --test-dir build/asan --output-on-failure -j $(JOBS) -LE model
 
 # TSan slows threads tenfold: only what has them.
-THREADED := core_memory_tests core_threads_tests experts_tests router_tests runtime_tests
+THREADED := core_memory_tests core_threads_tests experts_tests lora_tests router_tests \
+  runtime_tests
 sanitize-threads: setup
 	@cmake --preset tsan >/dev/null && cmake --build --preset tsan -j $(JOBS) --target $(THREADED)
 	@for tests in $(THREADED); do \
