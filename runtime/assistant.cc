@@ -23,14 +23,6 @@ constexpr size_t kMaxConversations = 10000;
 // What "fits" means for an expert: its weights and a conversation of this length.
 constexpr int64_t kShortConversationTokens = 512;
 
-const std::string& LastUserText(const std::vector<Message>& messages) {
-  static const std::string kEmpty;
-  for (auto it = messages.rbegin(); it != messages.rend(); ++it) {
-    if (it->role == "user") return it->content;
-  }
-  return messages.empty() ? kEmpty : messages.back().content;
-}
-
 }  // namespace
 
 Assistant::Assistant(Configuration configuration)
@@ -62,6 +54,7 @@ absl::StatusOr<std::unique_ptr<Assistant>> Assistant::Open(Configuration configu
   if (const std::string& path = assistant->configuration_.cache.request_log; !path.empty()) {
     COTERIE_ASSIGN_OR_RETURN(assistant->log_, RequestLog::Open(path));
   }
+  assistant->OpenInteractions();
   assistant->upkeep_ = std::make_unique<PeriodicTask>(
       kUpkeepPeriod, [assistant = assistant.get()] { assistant->Upkeep(); });
   return assistant;
@@ -120,8 +113,9 @@ absl::Status Assistant::OpenRouter() {
   }
   COTERIE_ASSIGN_OR_RETURN(const int64_t bytes, Router::EstimateBytes(path));
   COTERIE_ASSIGN_OR_RETURN(router_bytes_, budget_.Reserve(Purpose::kRouter, bytes));
-  COTERIE_ASSIGN_OR_RETURN(router_, Router::Load(path, &pool_));
-  router_bytes_.ShrinkTo(std::min(router_->memory_bytes(), router_bytes_.bytes()));
+  COTERIE_ASSIGN_OR_RETURN(std::shared_ptr<const Router> router, Router::Load(path, &pool_));
+  router_bytes_.ShrinkTo(std::min(router->memory_bytes(), router_bytes_.bytes()));
+  router_ = std::make_unique<TaughtRouter>(std::move(router), budget_);
   return absl::OkStatus();
 }
 
@@ -212,7 +206,7 @@ absl::StatusOr<Route> Assistant::Decide(absl::string_view prompt) const {
 absl::StatusOr<Route> Assistant::RouteText(absl::string_view text,
                                            const ConversationState& state) const {
   Route route;
-  COTERIE_ASSIGN_OR_RETURN(route.domains, router_->Classify(text));
+  COTERIE_ASSIGN_OR_RETURN(route.domains, router_->Current()->Classify(text));
   if (configuration_.abstain_below && !route.domains.ranked.empty()) {
     route.domains.abstained =
         route.domains.ranked.front().probability < *configuration_.abstain_below;
@@ -227,7 +221,7 @@ absl::StatusOr<Route> Assistant::RouteText(absl::string_view text,
 
 absl::StatusOr<Route> Assistant::RouteRequest(const Request& request) const {
   if (request.expert.empty()) {
-    return RouteText(LastUserText(request.messages), StateOf(request.conversation));
+    return RouteText(AskedText(request.messages), StateOf(request.conversation));
   }
   COTERIE_RETURN_IF_ERROR(catalog_.Find(request.expert).status());
   Route route;
@@ -327,8 +321,12 @@ void Assistant::OnCacheEvent(const CacheEvent& event) {
       told.text = absl::StrCat("could not load ", expert, ": ", event.status.message());
       break;
   }
+  Tell(std::move(told));
+}
+
+void Assistant::Tell(Event event) {
   MutexLock lock(mutex_);
-  events_.push_back(std::move(told));
+  events_.push_back(std::move(event));
   if (events_.size() > kMaxEvents) events_.pop_front();
 }
 

@@ -23,6 +23,7 @@
 #include "experts/expert_catalog.h"
 #include "experts/file_base_source.h"
 #include "experts/generation.h"
+#include "lora/interaction_log.h"
 #include "router/dispatch.h"
 #include "router/router.h"
 #include "runtime/configuration.h"
@@ -31,6 +32,7 @@
 #include "runtime/request.h"
 #include "runtime/request_log.h"
 #include "runtime/request_scheduler.h"
+#include "runtime/taught_router.h"
 
 namespace coterie {
 
@@ -73,9 +75,9 @@ struct AssistantStats {
   bool memory_is_short = false;  // The system is: see PressureGuard.
 };
 
-// Something that happened to memory, for people and logs.
+// Something that happened, mostly to memory, for people and logs.
 struct Event {
-  std::string kind;  // "loading", "loaded", "evicted", "load_failed"
+  std::string kind;  // "loading", "loaded", "evicted", "load_failed", "log_failed"
   std::string expert;
   int64_t bytes = 0;
   int64_t done_bytes = 0;  // "loading": read so far.
@@ -105,6 +107,19 @@ class Assistant {
   //   kCancelled           cancelled before the first token (later, the reply says so)
   absl::StatusOr<Reply> Generate(const Request& request, TextSink sink, std::stop_token cancel);
 
+  // What the user says of a reply, by its id; see InteractionLog::SetFeedback. A domain corrects
+  // the router, and so does an answer that is accepted or edited after the user asked its expert by
+  // name what another had answered before: prompts like it go to that expert's domain from now on.
+  //   kFailedPrecondition  no log is kept
+  //   kInvalidArgument     also a domain that the router does not know, naming those it does
+  absl::Status GiveFeedback(absl::string_view id, Feedback feedback);
+
+  // Erases an interaction, and what the router learned from it. Adapters are not touched.
+  absl::Status Forget(absl::string_view id);
+
+  // Null if none is kept.
+  InteractionLog* interactions() const { return interactions_.get(); }
+
   // Decides only; loads nothing and changes nothing.
   absl::StatusOr<Route> Decide(absl::string_view prompt) const;
 
@@ -131,6 +146,16 @@ class Assistant {
   absl::Status OpenRouter();
   absl::Status CheckBudget() const;
   absl::Status PinExperts();
+  void OpenInteractions();
+
+  absl::Status AnswerInTurn(const Request& request, const ExpertSpec& spec, absl::Time start,
+                            TextSink sink, std::stop_token cancel, Reply& reply,
+                            std::vector<Message>& asked);
+  void Log(const Request& request, const ExpertSpec& spec, absl::Time start,
+           std::vector<Message> asked, const Reply& reply);
+  absl::StatusOr<std::string> ImpliedDomain(const Interaction& interaction) const;
+  absl::Status TeachRouter();
+  void Tell(Event event);
 
   absl::StatusOr<Route> RouteRequest(const Request& request) const;
   absl::StatusOr<Route> RouteText(absl::string_view text, const ConversationState& state) const;
@@ -156,8 +181,11 @@ class Assistant {
   MemoryBudget budget_;
   ExpertCatalog catalog_;
   std::map<std::string, std::unique_ptr<const ChatTemplate>> templates_;  // Overrides, by expert.
-  std::unique_ptr<const Router> router_;
-  Reservation router_bytes_;
+  std::unique_ptr<TaughtRouter> router_;
+  Reservation router_bytes_;                      // Without what was taught.
+  std::unique_ptr<InteractionLog> interactions_;  // Null: none is kept.
+  std::atomic<int64_t> taught_change_{0};         // Of the log, when the router last read it.
+  std::atomic<bool> told_of_log_{false};          // That something could not be logged.
   std::unique_ptr<FileBaseSource> source_;
   std::unique_ptr<ExpertCache> cache_;
   RequestScheduler scheduler_;

@@ -111,6 +111,7 @@ class Assistant::Answer {
 
   const LeaseOrigin& origin() const { return lease_.origin(); }
   int64_t request_bytes() { return lease_.kv().bytes() + lease_.scratch().bytes(); }
+  std::vector<Message> TakeMessages() { return std::move(messages_); }
 
  private:
   static constexpr int64_t kLeastPromptTokens = 32;
@@ -166,13 +167,26 @@ absl::StatusOr<Reply> Assistant::Generate(const Request& request, TextSink sink,
   COTERIE_ASSIGN_OR_RETURN(reply.route, RouteRequest(request));
   reply.expert = reply.route.expert;
   COTERIE_ASSIGN_OR_RETURN(const ExpertSpec* spec, catalog_.Find(reply.expert));
-  COTERIE_ASSIGN_OR_RETURN(const BaseProfile profile, source_->Profile(spec->base_id));
+  std::vector<Message> asked;
+  COTERIE_RETURN_IF_ERROR(
+      AnswerInTurn(request, *spec, start, sink, std::move(cancel), reply, asked));
+  Remember(request.conversation, reply.route.choice);
+  NoteSecondChoice(reply.route);
+  Log(request, *spec, start, std::move(asked), reply);
+  return reply;
+}
+
+// When it returns, turn and memory are given back.
+absl::Status Assistant::AnswerInTurn(const Request& request, const ExpertSpec& spec,
+                                     absl::Time start, TextSink sink, std::stop_token cancel,
+                                     Reply& reply, std::vector<Message>& asked) {
+  COTERIE_ASSIGN_OR_RETURN(const BaseProfile profile, source_->Profile(spec.base_id));
   const absl::Time in_line = absl::Now();
   COTERIE_ASSIGN_OR_RETURN(
       RequestScheduler::Turn turn,
-      scheduler_.Enter(spec->base_id, request.priority, request.deadline, cancel));
+      scheduler_.Enter(spec.base_id, request.priority, request.deadline, cancel));
   const absl::Duration turn_time = absl::Now() - in_line;
-  Answer answer(*this, request, *spec, profile);
+  Answer answer(*this, request, spec, profile);
   COTERIE_RETURN_IF_ERROR(answer.Acquire(cancel));
   turn.NoteGranted();
   const absl::Duration until_prefill = absl::Now() - start;
@@ -185,17 +199,16 @@ absl::StatusOr<Reply> Assistant::Generate(const Request& request, TextSink sink,
   reply.queue_time =
       turn_time + std::max(absl::ZeroDuration(), origin.wait_time - origin.load_time);
   reply.first_token_time = until_prefill + reply.generation.first_token_time;
-  Remember(request.conversation, reply.route.choice);
-  NoteSecondChoice(reply.route);
   if (log_ != nullptr) {
     log_->Append({.arrival = start,
-                  .base = ExpertsOn(spec->base_id),
+                  .base = ExpertsOn(spec.base_id),
                   .base_bytes = profile.weight_bytes + profile.tokenizer_bytes,
                   .kv_bytes = answer.request_bytes(),
                   .load_time = reply.load_time,
                   .hold_time = absl::Now() - start - until_prefill});
   }
-  return reply;
+  asked = answer.TakeMessages();
+  return absl::OkStatus();
 }
 
 }  // namespace coterie

@@ -59,6 +59,10 @@ void Assistant::NoteSecondChoice(const Route& route) {
 
 void Assistant::Upkeep() {
   cache_->Tick();
+  // Another process may have been told what this one's router should know.
+  if (interactions_ != nullptr && interactions_->LastChange().value_or(0) != taught_change_) {
+    (void)TeachRouter();  // What fails now is tried again with the next change.
+  }
   if (configuration_.cache.pressure) {
     const absl::StatusOr<MemoryRoom> room = ReadMemoryRoom();
     if (room.ok()) {

@@ -17,11 +17,13 @@
 #include "absl/strings/str_join.h"
 
 #include "core/base/byte_size.h"
+#include "core/base/edit_distance.h"
 #include "core/base/exception_guard.h"
 #include "core/base/quote.h"
 #include "core/base/read_file.h"
 #include "core/base/status_macros.h"
 #include "runtime/free_memory.h"
+#include "runtime/user_paths.h"
 
 // Parsing returns its errors, which know the line. Two things that toml++ 3.3 takes for granted do
 // not hold for every text: that a key follows "[" (it checks for one right after, but "[=" would
@@ -48,22 +50,7 @@ namespace fs = std::filesystem;
 constexpr size_t kMaxFileBytes = 1 << 20;
 constexpr int kMaxThreads = 1024;
 constexpr int kMaxKeyParts = 64;
-
-// Number of single-character changes between two words (Levenshtein 1966).
-size_t EditDistance(absl::string_view a, absl::string_view b) {
-  std::vector<size_t> row(b.size() + 1);
-  for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
-  for (size_t i = 1; i <= a.size(); ++i) {
-    size_t diagonal = row[0];
-    row[0] = i;
-    for (size_t j = 1; j <= b.size(); ++j) {
-      const size_t replaced = diagonal + (a[i - 1] != b[j - 1]);
-      diagonal = row[j];
-      row[j] = std::min({replaced, row[j] + 1, row[j - 1] + 1});
-    }
-  }
-  return row[b.size()];
-}
+constexpr int64_t kMinLogBytes = 1'000'000;
 
 absl::string_view Nearest(absl::string_view word, absl::Span<const absl::string_view> known) {
   return *std::min_element(known.begin(), known.end(), [&](auto a, auto b) {
@@ -264,25 +251,6 @@ class TableReader {
   absl::Status status_;
 };
 
-std::string HomeFolder() {
-  const char* home = std::getenv("HOME");
-  return home != nullptr ? home : "";
-}
-
-// Absolute form of a path that a person wrote in a file of `folder`.
-std::string Resolve(absl::string_view path, const fs::path& folder) {
-  if (path == "~" || absl::StartsWith(path, "~/")) {
-    return absl::StrCat(HomeFolder(), path.substr(1));
-  }
-  return fs::absolute(folder / std::string(path)).lexically_normal().string();
-}
-
-std::string DefaultStore() {
-  const char* home = std::getenv("COTERIE_HOME");
-  if (home != nullptr && *home != '\0') return Resolve(home, fs::path());
-  return HomeFolder() + "/.cache/coterie";
-}
-
 absl::Status ReadRouter(const toml::table& table, absl::string_view file, const fs::path& folder,
                         Configuration& configuration) {
   TableReader reader(table, "[router]", file);
@@ -296,7 +264,7 @@ absl::Status ReadRouter(const toml::table& table, absl::string_view file, const 
     reader.Read("abstain_below", 0.0, 1.0, *configuration.abstain_below);
   }
   if (configuration.router_path.empty()) return reader.status();
-  configuration.router_path = Resolve(configuration.router_path, folder);
+  configuration.router_path = ResolvePath(configuration.router_path, folder);
   return reader.status();
 }
 
@@ -319,7 +287,7 @@ absl::Status ReadCache(const toml::table& table, absl::string_view file, const f
   reader.Read("prefetch", cache.prefetch);
   reader.Read("pressure", cache.pressure);
   reader.Read("request_log", cache.request_log);
-  if (!cache.request_log.empty()) cache.request_log = Resolve(cache.request_log, folder);
+  if (!cache.request_log.empty()) cache.request_log = ResolvePath(cache.request_log, folder);
   return reader.status();
 }
 
@@ -330,6 +298,26 @@ absl::Status ReadQueue(const toml::table& table, absl::string_view file,
   reader.Read("max_waiting", 0, 1 << 20, queue.max_waiting);
   reader.Read("max_running", 1, kMaxThreads, queue.max_running);
   reader.ReadTime("batch_wait", /*may_be_forever=*/false, queue.max_batch_wait);
+  return reader.status();
+}
+
+absl::Status ReadLearning(const toml::table& table, absl::string_view file, const fs::path& folder,
+                          LearningConfiguration& learning) {
+  TableReader reader(table, "[learning]", file);
+  reader.AllowOnly({"log", "log_path", "log_bytes", "key_file", "retrieval", "retrieval_tokens"});
+  reader.Read("log", learning.log);
+  reader.Read("log_path", learning.log_path);
+  reader.ReadBytes("log_bytes", learning.log_bytes);
+  if (learning.log_bytes < kMinLogBytes) {
+    reader.Fail("log_bytes", reader.LineOf("log_bytes"),
+                absl::StrCat("expected ", FormatBytes(kMinLogBytes), " or more"));
+  }
+  reader.Read("key_file", learning.key_file);
+  reader.Read("retrieval", learning.retrieval);
+  reader.Read("retrieval_tokens", 1, 1 << 20, learning.retrieval_tokens);
+  for (std::string* path : {&learning.log_path, &learning.key_file}) {
+    if (!path->empty()) *path = ResolvePath(*path, folder);
+  }
   return reader.status();
 }
 
@@ -401,7 +389,7 @@ absl::Status ReadExpert(const toml::table& table, absl::string_view file, const 
   COTERIE_RETURN_IF_ERROR(reader.status());
   const bool is_path =
       absl::StrContains(expert.model, "/") || absl::EndsWith(expert.model, ".gguf");
-  if (is_path) expert.model = Resolve(expert.model, folder);
+  if (is_path) expert.model = ResolvePath(expert.model, folder);
   if (domains == nullptr) return absl::OkStatus();
   return ReadDomains(*domains, absl::StrCat("[[expert]] ", expert.name), file, own_router,
                      expert.domains);
@@ -427,16 +415,17 @@ absl::Status ReadExperts(const toml::array& tables, absl::string_view file, cons
 absl::Status ReadAll(const toml::table& root, absl::string_view file, const fs::path& folder,
                      Configuration& configuration) {
   TableReader reader(root, "", file);
-  reader.AllowOnly(
-      {"memory_budget", "threads", "home", "router", "server", "cache", "queue", "expert"});
+  reader.AllowOnly({"memory_budget", "threads", "home", "router", "server", "cache", "queue",
+                    "learning", "expert"});
   reader.ReadBytes("memory_budget", configuration.memory_budget_bytes);
   reader.Read("threads", 1, kMaxThreads, configuration.threads);
   reader.Read("home", configuration.home);
-  if (reader.Has("home")) configuration.home = Resolve(configuration.home, folder);
+  if (reader.Has("home")) configuration.home = ResolvePath(configuration.home, folder);
   const toml::table* router = reader.Table("router");
   const toml::table* server = reader.Table("server");
   const toml::table* cache = reader.Table("cache");
   const toml::table* queue = reader.Table("queue");
+  const toml::table* learning = reader.Table("learning");
   const toml::array* experts = reader.TableArray("expert");
   COTERIE_RETURN_IF_ERROR(reader.status());
   if (router != nullptr) {
@@ -447,6 +436,9 @@ absl::Status ReadAll(const toml::table& root, absl::string_view file, const fs::
     COTERIE_RETURN_IF_ERROR(ReadCache(*cache, file, folder, configuration.cache));
   }
   if (queue != nullptr) COTERIE_RETURN_IF_ERROR(ReadQueue(*queue, file, configuration.queue));
+  if (learning != nullptr) {
+    COTERIE_RETURN_IF_ERROR(ReadLearning(*learning, file, folder, configuration.learning));
+  }
   if (experts == nullptr) return absl::OkStatus();
   return ReadExperts(*experts, file, folder, configuration);
 }
@@ -460,6 +452,9 @@ absl::StatusOr<Configuration> Configuration::Default() {
   configuration.threads =
       std::clamp(static_cast<int>(std::thread::hardware_concurrency()), 1, kMaxThreads);
   configuration.home = DefaultStore();
+  if (const char* path = std::getenv("COTERIE_INTERACTIONS"); path != nullptr && *path != '\0') {
+    configuration.learning.log_path = ResolvePath(path, fs::path());
+  }
   return configuration;
 }
 

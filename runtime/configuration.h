@@ -26,6 +26,16 @@ struct CacheConfiguration {
   std::string request_log;  // Absolute; a line per answer for `coterie simulate`; empty: none.
 };
 
+// What is kept of answers and learned from them.
+struct LearningConfiguration {
+  bool log = true;                 // Keep what was asked and answered, on this machine.
+  std::string log_path;            // Absolute; empty: interactions.db in the store.
+  int64_t log_bytes = 64'000'000;  // Of the log; at least 1 MB.
+  std::string key_file;            // Absolute; encrypts the log. Empty: plain text.
+  bool retrieval = false;          // Show accepted and edited answers to the expert as examples.
+  int64_t retrieval_tokens = 512;  // Of such examples in one prompt, at most.
+};
+
 // For `coterie serve`; only checked and kept here.
 struct ServerConfiguration {
   std::string host = "127.0.0.1";
@@ -58,6 +68,8 @@ struct ExpertConfiguration {
 //   [server]                    # host, port, api_key
 //   [cache]                     # keep_alive = "10m", prefetch, pressure, request_log
 //   [queue]                     # max_waiting, max_running, batch_wait = "2s"
+//   [learning]                  # log, log_path, log_bytes = "64MB", key_file, retrieval,
+//                               # retrieval_tokens
 //   [[expert]]                  # name, model; then system_prompt, chat_template, adapter,
 //                               # context_tokens, pinned, keep_alive, domains = {code = 0.7}, and
 //                               # the fields of SamplingOptions but for n_logprobs
@@ -75,6 +87,7 @@ struct Configuration {
   ServerConfiguration server;
   CacheConfiguration cache;
   RequestQueueOptions queue;
+  LearningConfiguration learning;            // log_path: $COTERIE_INTERACTIONS if set.
   std::vector<ExpertConfiguration> experts;  // Empty: every model of the store is an expert.
   std::string source;                        // The file, for messages; empty without one.
 

@@ -46,6 +46,7 @@ struct Request {
   // topic does. Empty: a conversation of its own.
   std::string conversation;
   Priority priority = Priority::kInteractive;
+  bool log = true;                               // Keep it in the interaction log, if there is one.
   absl::Time deadline = absl::InfiniteFuture();  // For getting memory, not for answering.
 };
 

@@ -26,6 +26,8 @@ def isolated_home(
     home = tmp_path / "home"
     if "model" not in request.keywords:
         monkeypatch.setenv("COTERIE_HOME", str(home))
+    # Tests on the user's own models keep nothing in the user's own log.
+    monkeypatch.setenv("COTERIE_INTERACTIONS", str(tmp_path / "interactions.db"))
     for name in ("HF_ENDPOINT", "HF_TOKEN", "HF_HUB_OFFLINE", "HF_HUB_CACHE", "COTERIE_API_KEY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)  # It hides output that is not flushed.

@@ -47,6 +47,7 @@ class AssistantTest : public ::testing::Test {
     EXPECT_THAT(configuration, IsOk());
     configuration->memory_budget_bytes = budget_bytes;
     configuration->router_path = COTERIE_DEFAULT_ROUTER;
+    configuration->learning.log = false;  // assistant_feedback_test.cc has one.
     return *std::move(configuration);
   }
 

@@ -49,6 +49,31 @@ TEST(ConfigurationTest, AnEmptyFileMeansTheDefaults) {
   EXPECT_FALSE(parsed.abstain_below.has_value());
 }
 
+TEST(ConfigurationTest, WhatIsKeptAndLearnedIsConfigured) {
+  const Configuration c = Parsed(R"(
+    [learning]
+    log = false
+    log_path = "mine.db"
+    log_bytes = "8MB"
+    key_file = "~/log.key"
+    retrieval = true
+    retrieval_tokens = 300
+  )");
+  EXPECT_FALSE(c.learning.log);
+  EXPECT_EQ(c.learning.log_path, "/etc/mine.db");
+  EXPECT_EQ(c.learning.log_bytes, 8'000'000);
+  EXPECT_EQ(c.learning.key_file, std::string(std::getenv("HOME")) + "/log.key");
+  EXPECT_TRUE(c.learning.retrieval);
+  EXPECT_EQ(c.learning.retrieval_tokens, 300);
+  ExpectError("[learning]\nlog_bytes = \"10kB\"", "2: [learning] log_bytes", "1.00 MB or more");
+  ExpectError("[learning]\nretrieval_token = 3", "2: [learning] retrieval_token",
+              "retrieval_tokens");
+  setenv("COTERIE_INTERACTIONS", "/elsewhere/log.db", 1);
+  EXPECT_EQ(Parsed("").learning.log_path, "/elsewhere/log.db");
+  unsetenv("COTERIE_INTERACTIONS");
+  EXPECT_EQ(Parsed("").learning.log_path, "");
+}
+
 TEST(ConfigurationTest, TheUseOfMemoryIsConfigured) {
   const Configuration c = Parsed(R"(
     [cache]
