@@ -76,7 +76,9 @@ def first_tokens() -> dict[str, list[float]]:
     times: dict[str, list[float]] = {}
 
     def ask(model: str) -> None:
-        reply = assistant.generate(SHORT_PROMPT, expert=model, max_tokens=2, temperature=0.0)
+        reply = assistant.generate(
+            SHORT_PROMPT, expert=model, max_tokens=2, temperature=0.0, log=False
+        )
         kind = "resident" if reply.timings.how == "hit" else "switch"
         times.setdefault(f"{model} {kind}", []).append(reply.timings.first_token_ms)
 

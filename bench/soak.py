@@ -199,6 +199,7 @@ def one_request(assistant: Any, chance: random.Random, names: list[str]) -> str:
         "expert": chance.choice(names),
         "priority": chance.choice(("interactive", "interactive", "background")),
         "seed": 1,
+        "log": False,
     }
     if chance.random() < 0.1:
         options["timeout"] = chance.random()
@@ -225,7 +226,9 @@ def switches(options: argparse.Namespace) -> dict[str, Any]:
         resident = []
         start = time.monotonic()
         for i in range(options.switches):
-            reply = assistant.generate("Hi", expert=f"e{i % 2}", max_tokens=1, temperature=0)
+            reply = assistant.generate(
+                "Hi", expert=f"e{i % 2}", max_tokens=1, temperature=0, log=False
+            )
             if i > 1 and reply.timings.how != "load":
                 raise RuntimeError(f"request {i} did not switch: {reply.timings.how}")
             if i % 2 == 1:  # The same expert is in memory at every sample.

@@ -45,6 +45,7 @@ def serve(connection: Connection, budget: int, expert: str | None) -> None:
             max_tokens=task.max_tokens,
             stop=list(task.stop) or None,
             temperature=0.0,
+            log=False,
         )
         connection.send(
             {

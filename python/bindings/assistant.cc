@@ -250,6 +250,7 @@ Request RequestFrom(const py::object& prompt_or_messages, const Fields& options)
   if (const auto priority = Optional<std::string>(options, "priority")) {
     request.priority = ValueOrRaise(ParsePriority(*priority));
   }
+  request.log = Optional<bool>(options, "log").value_or(true);
   if (const auto timeout = Optional<double>(options, "timeout")) {
     request.deadline = absl::Now() + absl::Seconds(*timeout);
   }
@@ -340,6 +341,27 @@ Fields DecideRoute(const Assistant& assistant, const py::str& text) {
   return RouteFields(ValueOrRaise(std::move(route)));
 }
 
+// What it teaches the router takes its time.
+void GiveFeedback(Assistant& assistant, const std::string& id, const std::string& verdict,
+                  const py::str& text, const std::string& domain) {
+  Feedback feedback{ValueOrRaise(ParseVerdict(verdict)), Utf8From(text), domain};
+  absl::Status status;
+  {
+    GilReleased released;
+    status = assistant.GiveFeedback(id, std::move(feedback));
+  }
+  RaiseIfError(status);
+}
+
+void Forget(Assistant& assistant, const std::string& id) {
+  absl::Status status;
+  {
+    GilReleased released;
+    status = assistant.Forget(id);
+  }
+  RaiseIfError(status);
+}
+
 std::vector<Fields> EventList(Assistant& assistant) {
   std::vector<Fields> events;
   for (const Event& event : assistant.TakeEvents()) {
@@ -403,6 +425,11 @@ void BindAssistant(py::module_& module) {
       .def("stream", &OpenStream, py::arg("prompt"), py::arg("options"),
            "Starts an answer. options: the keyword arguments of coterie.Assistant.stream.")
       .def("route", &DecideRoute, py::arg("prompt"), "Decides only: the fields of coterie.Route.")
+      .def("feedback", &GiveFeedback, py::arg("id"), py::arg("verdict"), py::arg("text"),
+           py::arg("domain"),
+           "What the user says of a reply. verdict: \"accepted\", \"rejected\", \"edited\" (text: "
+           "to what) or \"none\"; domain: where the prompt belongs, or \"\".")
+      .def("forget", &Forget, py::arg("id"), "Erases a reply and what was learned from it.")
       .def(
           "stats", [](const Assistant& assistant) { return StatsFields(assistant.Stats()); },
           "Budget, bytes by purpose, experts and counters.")

@@ -17,6 +17,7 @@ namespace coterie {
 void BindExpert(pybind11::module_& module);
 void BindRouter(pybind11::module_& module);
 void BindAssistant(pybind11::module_& module);
+void BindInteractions(pybind11::module_& module);
 void BindSimulation(pybind11::module_& module);
 
 // A dict as it is written out for Python: names and values of any type.

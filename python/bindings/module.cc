@@ -7,5 +7,6 @@ PYBIND11_MODULE(_coterie, module) {
   coterie::BindExpert(module);
   coterie::BindRouter(module);
   coterie::BindAssistant(module);
+  coterie::BindInteractions(module);
   coterie::BindSimulation(module);
 }

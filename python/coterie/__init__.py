@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from coterie.assistant import Assistant, Options, Reply, ReplyStream, Route, Timings, Usage
     from coterie.expert import Expert, ExpertReply, inspect
+    from coterie.interactions import Interaction, InteractionLog
+    from coterie.protocol import Edited
     from coterie.router import DomainScores, Router
 
     __version__: str
@@ -30,9 +32,12 @@ __all__ = [
     "Assistant",
     "Busy",
     "DomainScores",
+    "Edited",
     "Error",
     "Expert",
     "ExpertReply",
+    "Interaction",
+    "InteractionLog",
     "Options",
     "Reply",
     "ReplyStream",
@@ -54,6 +59,9 @@ _MODULE_OF = {
     "Expert": "expert",
     "ExpertReply": "expert",
     "inspect": "expert",
+    "Edited": "protocol",
+    "Interaction": "interactions",
+    "InteractionLog": "interactions",
     "DomainScores": "router",
     "Router": "router",
 }

@@ -6,7 +6,7 @@ import collections.abc
 import numpy
 import numpy.typing
 import typing
-__all__: list[str] = ['Assistant', 'Expert', 'ReplyStream', 'Router', 'SamplingOptions', 'Tokenizer', 'default_router_path', 'inspect', 'simulate']
+__all__: list[str] = ['Assistant', 'Expert', 'InteractionLog', 'ReplyStream', 'Router', 'SamplingOptions', 'Tokenizer', 'default_router_path', 'inspect', 'simulate']
 class Tokenizer:
     """
     Text to token ids and back.
@@ -207,6 +207,14 @@ class Assistant:
         """
         The experts in the order of their names.
         """
+    def feedback(self, id: str, verdict: str, text: str, domain: str) -> None:
+        """
+        What the user says of a reply. verdict: "accepted", "rejected", "edited" (text: to what) or "none"; domain: where the prompt belongs, or "".
+        """
+    def forget(self, id: str) -> None:
+        """
+        Erases a reply and what was learned from it.
+        """
     def problems(self) -> list[str]:
         """
         Models that were left out, and why.
@@ -230,6 +238,41 @@ class Assistant:
     def stream(self, prompt: typing.Any, options: dict[str, typing.Any]) -> ReplyStream:
         """
         Starts an answer. options: the keyword arguments of coterie.Assistant.stream.
+        """
+class InteractionLog:
+    """
+    What was asked and answered; coterie.InteractionLog is the public face.
+    """
+    @staticmethod
+    def open(config: str | None = None, *, home: str | None = None) -> InteractionLog:
+        """
+        Opens the log of a coterie.toml, or the store's.
+        """
+    def forget(self, id: str) -> None:
+        """
+        Erases one. KeyError if there is none.
+        """
+    def get(self, id: str) -> dict[str, typing.Any]:
+        """
+        The fields of one. KeyError if there is none.
+        """
+    def list(self, *, expert: str, with_feedback: bool, newest_first: bool, limit: typing.SupportsInt | typing.SupportsIndex) -> list[dict[str, typing.Any]]:
+        """
+        The fields of coterie.Interaction. expert: "" for any; limit: 0 for all.
+        """
+    def used_bytes(self) -> int:
+        """
+        Bytes of the file that are in use.
+        """
+    @property
+    def encrypted(self) -> bool:
+        """
+        Whether under a key.
+        """
+    @property
+    def path(self) -> str:
+        """
+        Where it lies.
         """
 def default_router_path() -> str:
     """

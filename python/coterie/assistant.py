@@ -10,7 +10,7 @@ from typing import Any, Literal, TypedDict, Unpack
 from coterie import _coterie
 from coterie.errors import nearest
 from coterie.native import Native
-from coterie.protocol import FinishReason, Prompt
+from coterie.protocol import Edited, Feedback, FinishReason, Prompt
 
 
 class Options(TypedDict, total=False):
@@ -44,6 +44,8 @@ class Options(TypedDict, total=False):
     """How many alternatives to report for each token, 0 to 20."""
     priority: Literal["interactive", "background"] | None
     """ "background" gives way to every "interactive" request, which is what None means."""
+    log: bool | None
+    """False: keep nothing of this answer in the interaction log."""
     timeout: float | None
     """Seconds to wait for a turn and for memory; then TimeoutError. Without one, for ever."""
 
@@ -226,6 +228,29 @@ class Assistant(Native[_coterie.Assistant]):
             given["stop"] = [given["stop"]]
         return ReplyStream(self._native.stream(prompt_or_messages, given))
 
+    def feedback(
+        self,
+        id: str,
+        given: Feedback,
+        /,
+        *,
+        domain: str | None = None,
+    ) -> None:
+        """Says what you think of a reply, by its id; the last word counts, "none" takes it back.
+
+        domain: where the prompt belongs, if the router was wrong. Accepting the answer of an expert
+        that you asked by name, after another had answered the same, teaches the router as well.
+        KeyError for an id that is not in the log (any more), ValueError for an empty edit or an
+        unknown domain, coterie.Error ("failed_precondition") if no log is kept.
+        """
+        verdict, text = ("edited", given.text) if isinstance(given, Edited) else (given, "")
+        self._native.feedback(id, verdict, text, domain or "")
+
+    def forget(self, id: str, /) -> None:
+        """Erases a reply from the log, and what the router learned from it. KeyError if it is not
+        there. Adapters are not touched."""
+        self._native.forget(id)
+
     def route(self, prompt: str, /) -> Route:
         """Decides only, in milliseconds: loads nothing and changes nothing."""
         return Route(**self._native.route(prompt))
@@ -235,8 +260,8 @@ class Assistant(Native[_coterie.Assistant]):
         return list(self._native.experts())
 
     def events(self) -> list[dict[str, Any]]:
-        """What happened to memory since the last call, oldest first: dicts with "kind" ("loading",
-        "loaded", "evicted", "load_failed"), "expert", "bytes", "text" and "reason"."""
+        """What happened since the last call, oldest first: dicts with "kind" ("loading", "loaded",
+        "evicted", "load_failed", "log_failed"), "expert", "bytes", "text" and "reason"."""
         return list(self._native.events())
 
     def stats(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypedDict
 
 FinishReason = Literal["stop", "length", "cancelled", "context"]
@@ -17,6 +18,16 @@ class Message(TypedDict):
 
 
 Prompt = str | Sequence[Message]
+
+
+@dataclass(frozen=True)
+class Edited:
+    """Feedback on an answer: what it should have been."""
+
+    text: str
+
+
+Feedback = Literal["accepted", "rejected", "none"] | Edited
 
 
 class Route(Protocol):
@@ -93,6 +104,8 @@ class Assistant(Protocol):
     def generate(self, prompt_or_messages: Prompt, /, **options: Any) -> Reply: ...
     def stream(self, prompt_or_messages: Prompt, /, **options: Any) -> ReplyStream: ...
     def route(self, prompt: str, /) -> Route: ...
+    def feedback(self, id: str, given: Feedback, /, *, domain: str | None = None) -> None: ...
+    def forget(self, id: str, /) -> None: ...
     def experts(self) -> list[dict[str, Any]]: ...
     def events(self) -> list[dict[str, Any]]: ...
     def stats(self) -> dict[str, Any]: ...

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,11 @@ if importlib.util.find_spec("coterie") is None:  # Not installed: the pure parts
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+# Tests on the user's own models keep nothing in the user's own log.
+_logs = tempfile.TemporaryDirectory()
+os.environ["COTERIE_INTERACTIONS"] = f"{_logs.name}/interactions.db"
+
+
 @pytest.fixture(autouse=True)
 def isolated_home(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -26,7 +32,6 @@ def isolated_home(
     home = tmp_path / "home"
     if "model" not in request.keywords:
         monkeypatch.setenv("COTERIE_HOME", str(home))
-    # Tests on the user's own models keep nothing in the user's own log.
     monkeypatch.setenv("COTERIE_INTERACTIONS", str(tmp_path / "interactions.db"))
     for name in ("HF_ENDPOINT", "HF_TOKEN", "HF_HUB_OFFLINE", "HF_HUB_CACHE", "COTERIE_API_KEY"):
         monkeypatch.delenv(name, raising=False)

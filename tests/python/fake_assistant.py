@@ -105,6 +105,8 @@ class FakeAssistant:
         self.failure: Exception = Error("broken", "internal")
         self.finish_reason = "stop"
         self.budget = 2_000_000_000
+        self.said: list[tuple[str, Any, str | None]] = []  # Feedback: id, what, domain.
+        self.log_failure: str | None = None  # Told once, as an event.
 
     def stream(
         self,
@@ -122,6 +124,7 @@ class FakeAssistant:
         conversation: str | None = None,
         logprobs: int | None = None,
         timeout: float | None = None,
+        log: bool = True,
     ) -> FakeStream:
         given = {name: value for name, value in locals().items() if name != "self"}
         messages = given.pop("prompt_or_messages")
@@ -165,8 +168,17 @@ class FakeAssistant:
             for name, size in sizes.items()
         ]
 
+    def feedback(self, id: str, given: Any, *, domain: str | None = None) -> None:
+        if id != "r-1":
+            raise KeyError(f'no interaction has this id: "{id}"')
+        self.said.append((id, given, domain))
+
+    def forget(self, id: str) -> None:
+        self.said = [one for one in self.said if one[0] != id]
+
     def events(self) -> list[dict[str, Any]]:
-        return []
+        failure, self.log_failure = self.log_failure, None
+        return [{"kind": "log_failed", "expert": "coder", "text": failure}] if failure else []
 
     def stats(self) -> dict[str, Any]:
         rows = [

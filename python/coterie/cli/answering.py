@@ -9,9 +9,20 @@ import typer
 
 from coterie.cli import options
 from coterie.cli.manual import manual
-from coterie.cli.options import Budget, Config, Expert, Json, MaxTokens, Seed, Temperature, Threads
+from coterie.cli.options import (
+    Budget,
+    Config,
+    Expert,
+    Json,
+    Log,
+    MaxTokens,
+    Seed,
+    Temperature,
+    Threads,
+)
 from coterie.cli.output import print_json, print_table, remark
 from coterie.protocol import (
+    Assistant,
     Message,
     Reply,
     ReplyStream,
@@ -73,6 +84,7 @@ def run(
     system: Annotated[
         str | None, typer.Option(metavar="TEXT", help="A system message: how to answer.")
     ] = None,
+    log: Log = True,
     config: Config = None,
     memory_budget: Budget = None,
     threads: Threads = None,
@@ -81,11 +93,13 @@ def run(
     """Answers one prompt.
 
     The answer goes to stdout as it is written; who answered, why and how fast goes to stderr.
+    `coterie feedback last` says what you think of it.
     """
     messages: list[Message] = [{"role": "user", "content": _prompt(text)}]
     if system is not None:
         messages.insert(0, {"role": "system", "content": system})
     settings: dict[str, Any] = {
+        "log": log,
         "expert": expert,
         "max_tokens": max_tokens,
         "temperature": temperature,
@@ -95,8 +109,16 @@ def run(
     options.check_expert(assistant, expert)
     if json:
         print_json(reply_fields(assistant.generate(messages, **settings)))
-        return
-    remark(summary(write_stream(assistant.stream(messages, **settings))))
+    else:
+        remark(summary(write_stream(assistant.stream(messages, **settings))))
+    tell_log_failures(assistant)
+
+
+def tell_log_failures(assistant: Assistant) -> None:
+    """Says that an answer could not be logged; an assistant reports that once."""
+    for event in assistant.events():
+        if event["kind"] == "log_failed":
+            remark(event["text"])
 
 
 def write_stream(stream: ReplyStream) -> Reply:

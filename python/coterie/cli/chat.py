@@ -14,15 +14,27 @@ import typer
 
 from coterie.byte_size import format_bytes, parse_bytes
 from coterie.cli import options
-from coterie.cli.answering import summary
+from coterie.cli.answering import summary, tell_log_failures
 from coterie.cli.manual import manual
-from coterie.cli.options import Budget, Config, Expert, Json, MaxTokens, Seed, Temperature, Threads
+from coterie.cli.options import (
+    Budget,
+    Config,
+    Expert,
+    Json,
+    Log,
+    MaxTokens,
+    Seed,
+    Temperature,
+    Threads,
+)
 from coterie.cli.output import complain, print_json_line, print_table, remark, remarks
 from coterie.errors import sentence_of
-from coterie.protocol import Assistant, Message, reply_fields
+from coterie.protocol import Assistant, Edited, Feedback, Message, reply_fields
 
 _HELP = """\
 /expert NAME|auto   who answers: an expert by name, or whom the router chooses
+/good, /bad         what you think of the last answer
+/edit TEXT          what the last answer should have been
 /stats              memory, experts, loads and evictions
 /budget SIZE        changes the memory budget, such as /budget 2GiB
 /new                forgets the conversation
@@ -46,6 +58,7 @@ def chat(
     max_tokens: MaxTokens = 1024,
     temperature: Temperature = None,
     seed: Seed = None,
+    log: Log = True,
     config: Config = None,
     memory_budget: Budget = None,
     threads: Threads = None,
@@ -53,12 +66,12 @@ def chat(
 ) -> None:
     """Talks with the experts: one message a line, the conversation is kept.
 
-    /help inside names the commands: who answers, the budget, what is in memory. Ctrl-C stops an
-    answer, Ctrl-D ends. With --json each answer is one line of JSON.
+    /help inside names the commands: who answers, what you think of it, the budget, what is in
+    memory. Ctrl-C stops an answer, Ctrl-D ends. With --json each answer is one line of JSON.
     """
     assistant = options.open_assistant(config, memory_budget, threads)
     options.check_expert(assistant, expert)
-    settings = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed}
+    settings = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed, "log": log}
     Chat(assistant, expert, settings, json).run()
 
 
@@ -78,6 +91,7 @@ class Chat:
         self._json = json
         self._messages: list[Message] = []
         self._conversation = uuid.uuid4().hex
+        self._last_id: str | None = None  # Of the last answer.
 
     def run(self) -> None:
         interactive = sys.stdin.isatty()
@@ -118,12 +132,29 @@ class Chat:
             n_bytes = parse_bytes(rest)
             self._assistant.set_memory_budget(n_bytes)
             remark(f"the budget is {format_bytes(n_bytes)}")
+        elif word in ("/good", "/bad") and not rest:
+            self._say("accepted" if word == "/good" else "rejected")
+            remark("noted")
+        elif word == "/edit" and rest:
+            self._edit(rest)
         elif word == "/new":
             self._messages.clear()
+            self._last_id = None
             self._conversation = uuid.uuid4().hex
             remark("a new conversation")
         else:
             complain(f"{line} is no command; /help names them")
+
+    def _say(self, given: Feedback) -> None:
+        if self._last_id is None:
+            raise ValueError("there is no answer yet to say something of")
+        self._assistant.feedback(self._last_id, given)
+
+    def _edit(self, text: str) -> None:
+        """The conversation goes on from the better text, as if the expert had said it."""
+        self._say(Edited(text))
+        self._messages[-1] = {"role": "assistant", "content": text}
+        remark("noted; the conversation goes on from there")
 
     def _choose(self, name: str) -> None:
         if name != "auto":
@@ -160,6 +191,8 @@ class Chat:
             print_json_line(reply_fields(reply))
         else:
             remark(summary(reply) if reply else "stopped")
+        self._last_id = reply.id if reply and pieces else None
+        tell_log_failures(self._assistant)
         if pieces:
             answered: Message = {"role": "assistant", "content": "".join(pieces)}
             self._messages += [asked, answered]

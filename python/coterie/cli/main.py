@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from coterie.cli import answering, benchmark, chat, models, router, serving, simulate
+from coterie.cli import answering, benchmark, chat, feedback, models, router, serving, simulate
 from coterie.cli.group import INTERRUPTED, Group, Interrupted
 from coterie.cli.manual import ENVIRONMENT, FILES, manual
 from coterie.cli.output import complain
@@ -35,7 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (models, answering, chat, serving, simulate):
+for command in (models, answering, chat, feedback, serving, simulate):
     command.register(app)
 app.add_typer(router.app, name="router")
 app.add_typer(benchmark.app, name="bench")

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 ENVIRONMENT = {
     "COTERIE_HOME": "the model store; ~/.cache/coterie if not set",
+    "COTERIE_INTERACTIONS": "another place for the interaction log",
     "COTERIE_ISA": "scalar, avx2 or avx512-vnni: no more than that; the best if not set",
     "COTERIE_ROUTER": "another router file than the shipped one",
     "COTERIE_API_KEY": "what --api-key says, kept out of the list of processes",
@@ -21,6 +22,7 @@ FILES = {
     "$COTERIE_HOME/models/NAME.json": "what the store knows of a model",
     "$COTERIE_HOME/blobs/sha256-HASH": "a model's bytes, read-only",
     "$COTERIE_HOME/measurements.json": "what `coterie bench value --write` found, for routing",
+    "$COTERIE_HOME/interactions.db": "what was asked, answered and said of it (docs/feedback.md)",
     "coterie.toml": "experts, domains, budget and server (--config; docs/experts.md)",
 }
 

@@ -30,6 +30,10 @@ def stored_names(incomplete: str) -> list[str]:
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+Log = Annotated[
+    bool,
+    typer.Option("--log/--no-log", help="Keep the answer, on this machine, for feedback."),
+]
 Config = Annotated[
     Path | None,
     typer.Option(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import anyio.to_thread
 from fastapi import FastAPI, Request
@@ -13,8 +13,8 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from pydantic import BaseModel, Field, model_validator
 from starlette.exceptions import HTTPException
 
-from coterie.errors import Error
-from coterie.protocol import Assistant, Reply, route_fields
+from coterie.errors import Error, sentence_of
+from coterie.protocol import Assistant, Edited, Feedback, Reply, route_fields
 from coterie.server.answering import Answer
 from coterie.server.chat_request import ChatMessage, ChatRequest, expert_of
 from coterie.server.conversations import Conversations
@@ -55,6 +55,24 @@ class RouteRequest(BaseModel):
         if not users:
             raise ApiError(400, "no message is of the user", "invalid_value", "messages")
         return users[-1]
+
+
+class FeedbackRequest(BaseModel):
+    """What a user says of an answer, by the "id" under "coterie" in its response."""
+
+    id: Annotated[str, Field(min_length=1, max_length=200)]
+    feedback: Literal["accepted", "rejected", "edited", "none"]
+    text: str | None = None
+    domain: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+
+    @model_validator(mode="after")
+    def _text_of_an_edit_alone(self) -> FeedbackRequest:
+        if (self.feedback == "edited") != (self.text is not None):
+            raise ValueError('"text" is for "edited", which needs it')
+        return self
+
+    def given(self) -> Feedback:
+        return Edited(self.text or "") if self.feedback == "edited" else self.feedback
 
 
 class Endpoints:
@@ -101,6 +119,15 @@ class Endpoints:
         route = await anyio.to_thread.run_sync(self._assistant.route, text)
         return route_fields(route)
 
+    async def feedback(self, request: Request) -> dict[str, str]:
+        said = FeedbackRequest.model_validate_json(await request.body())
+        call = functools.partial(self._assistant.feedback, domain=said.domain)
+        try:
+            await anyio.to_thread.run_sync(call, said.id, said.given())
+        except KeyError as error:
+            raise ApiError(404, sentence_of(error), "interaction_not_found", "id") from None
+        return {"id": said.id, "feedback": said.feedback}
+
     async def health(self) -> dict[str, str]:
         return {"status": "ok"}
 
@@ -133,6 +160,7 @@ def make_application(assistant: Assistant, settings: Settings | None = None) -> 
     add("/v1/models", endpoints.models, methods=["GET"])
     add("/v1/models/{model:path}", endpoints.model, methods=["GET"])
     add("/v1/route", endpoints.route, methods=["POST"])
+    add("/v1/feedback", endpoints.feedback, methods=["POST"])
     add("/health", endpoints.health, methods=["GET"])
     add("/metrics", endpoints.metrics, methods=["GET"])
     # Named one by one: what only Exception matches is logged as a defect.

@@ -82,6 +82,7 @@ class ChatRequest(BaseModel):
     tools: list[Any] | None = None
     functions: list[Any] | None = None
     response_format: _ResponseFormat | None = None
+    store: _Flag | None = None
     coterie: _Extension = _Extension()
 
     @field_validator("stop")
@@ -131,6 +132,7 @@ class ChatRequest(BaseModel):
             "repetition_penalty": self.repetition_penalty,
             "seed": None if self.seed is None else self.seed % (1 << 63),
             "stop": [self.stop] if isinstance(self.stop, str) else self.stop,
+            "log": None if self.store is None else self.store,
             "logprobs": (self.top_logprobs or 0) if self.logprobs else None,
         }
         return {name: value for name, value in given.items() if value is not None}

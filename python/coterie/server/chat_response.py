@@ -40,6 +40,7 @@ def usage(reply: Reply) -> dict[str, int]:
 def about(reply: Reply) -> dict[str, Any]:
     """What only coterie says: who answered, why, and what it took."""
     return {
+        "id": reply.id,
         "expert": reply.expert,
         "confidence": confidence_of(reply.route),
         "reason": reply.route.reason,
