@@ -19,29 +19,6 @@ std::string Where(const LinearDelta& delta) {
   return absl::StrCat("layer=", delta.layer, ", linear=", LayerLinearName(delta.linear));
 }
 
-absl::Status CheckDelta(const ArchSpec& spec, const LinearDelta& delta) {
-  if (delta.layer < 0 || delta.layer >= spec.n_layers) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("the adapter changes a layer that its base does not have: ", Where(delta),
-                     ", n_layers=", spec.n_layers));
-  }
-  const LinearShape shape = ShapeOf(spec, delta.linear);
-  if (delta.rank < 1 || static_cast<int64_t>(delta.a.size()) != delta.rank * shape.in ||
-      static_cast<int64_t>(delta.b.size()) != shape.out * delta.rank) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("the adapter's matrices do not have the base's extents: ", Where(delta),
-                     ", rank=", delta.rank, ", A has ", delta.a.size(), " values for [rank, ",
-                     shape.in, "], B has ", delta.b.size(), " for [", shape.out, ", rank]"));
-  }
-  const auto is_bad = [](float x) { return !(std::fabs(x) <= kLargestF16); };
-  if (is_bad(delta.scale) || std::any_of(delta.a.begin(), delta.a.end(), is_bad) ||
-      std::any_of(delta.b.begin(), delta.b.end(), is_bad)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("the adapter has values that are not finite or too large: ", Where(delta)));
-  }
-  return absl::OkStatus();
-}
-
 // [n / n_cols, n_cols] to [n_cols, n / n_cols].
 std::vector<float> Transposed(const std::vector<float>& values, int64_t n_cols) {
   const size_t columns = static_cast<size_t>(n_cols), rows = values.size() / columns;
@@ -78,6 +55,29 @@ LinearShape ShapeOf(const ArchSpec& spec, LayerLinear linear) {
   return {};
 }
 
+absl::Status LinearDeltaSet::Check(const ArchSpec& spec, const LinearDelta& delta) {
+  if (delta.layer < 0 || delta.layer >= spec.n_layers) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the adapter changes a layer that its base does not have: ", Where(delta),
+                     ", n_layers=", spec.n_layers));
+  }
+  const LinearShape shape = ShapeOf(spec, delta.linear);
+  if (delta.rank < 1 || static_cast<int64_t>(delta.a.size()) != delta.rank * shape.in ||
+      static_cast<int64_t>(delta.b.size()) != shape.out * delta.rank) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the adapter's matrices do not have the base's extents: ", Where(delta),
+                     ", rank=", delta.rank, ", A has ", delta.a.size(), " values for [rank, ",
+                     shape.in, "], B has ", delta.b.size(), " for [", shape.out, ", rank]"));
+  }
+  const auto is_bad = [](float x) { return !(std::fabs(x) <= kLargestF16); };
+  if (is_bad(delta.scale) || std::any_of(delta.a.begin(), delta.a.end(), is_bad) ||
+      std::any_of(delta.b.begin(), delta.b.end(), is_bad)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the adapter has values that are not finite or too large: ", Where(delta)));
+  }
+  return absl::OkStatus();
+}
+
 int64_t LinearDeltaSet::Bytes(const ArchSpec& spec, const std::vector<LinearDelta>& deltas) {
   int64_t values = 0;
   for (const LinearDelta& delta : deltas) {
@@ -92,7 +92,7 @@ absl::StatusOr<std::shared_ptr<const LinearDeltaSet>> LinearDeltaSet::Create(
   if (deltas.empty()) return absl::InvalidArgumentError("the adapter changes nothing");
   std::shared_ptr<LinearDeltaSet> set(new LinearDeltaSet());
   set->version_ = std::move(version);
-  for (const LinearDelta& delta : deltas) COTERIE_RETURN_IF_ERROR(CheckDelta(spec, delta));
+  for (const LinearDelta& delta : deltas) COTERIE_RETURN_IF_ERROR(Check(spec, delta));
   set->values_.resize(static_cast<size_t>(Bytes(spec, deltas)) / sizeof(uint16_t));
   set->layers_.resize(static_cast<size_t>(spec.n_layers));
   for (int i = 0; i < kLayerLinearCount; ++i) {

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 
@@ -55,9 +56,12 @@ struct ServedDelta {
 // that began with it keep it.
 class LinearDeltaSet {
  public:
-  // Rounds the deltas to f16, which is how they are served. kInvalidArgument, naming layer and
-  // linear, for a delta whose layer or extents the base does not have, for two deltas of one linear
-  // layer, and for values that are not finite or exceed f16; for no deltas at all.
+  // kInvalidArgument, naming layer and linear, for a delta whose layer or extents the base does not
+  // have, and for values that are not finite or exceed f16.
+  static absl::Status Check(const ArchSpec& spec, const LinearDelta& delta);
+
+  // Rounds the deltas to f16, which is how they are served. Check's errors, and kInvalidArgument
+  // for two deltas of one linear layer and for no deltas at all.
   static absl::StatusOr<std::shared_ptr<const LinearDeltaSet>> Create(
       const ArchSpec& spec, std::string version, std::vector<LinearDelta> deltas);
 

@@ -23,6 +23,12 @@ MATCHER(IsOk, "is OK") {
   return arg.ok();
 }
 
+// Matches a StatusOr that is OK and whose value matches.
+MATCHER_P(IsOkAndHolds, value, "") {
+  *result_listener << StatusOf(arg).ToString();
+  return arg.ok() && ::testing::Value(*arg, value);
+}
+
 // Matches a status code and, by a matcher or a plain string, the message.
 MATCHER_P2(StatusIs, code, message, "") {
   *result_listener << StatusOf(arg).ToString();

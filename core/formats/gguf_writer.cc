@@ -1,19 +1,11 @@
 #include "core/formats/gguf_writer.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <cstdio>
-#include <cstdlib>
-#include <cstring>
 
 #include "absl/strings/str_cat.h"
 
 #include "core/base/status_macros.h"
-
-#include <sys/stat.h>
+#include "core/base/write_file.h"
 
 namespace coterie {
 namespace {
@@ -47,32 +39,6 @@ int64_t TensorBytes(TensorType type, absl::Span<const int64_t> shape) {
   int64_t bytes = RowBytes(type, shape.back());
   for (size_t i = 0; i + 1 < shape.size(); ++i) bytes *= shape[i];
   return bytes;
-}
-
-absl::Status FileError(absl::string_view what, const std::string& path, int error) {
-  const std::string message = absl::StrCat(what, ": file=", path, ", error=", std::strerror(error));
-  return error == ENOENT ? absl::NotFoundError(message) : absl::InternalError(message);
-}
-
-absl::Status WriteAll(int fd, absl::string_view bytes, const std::string& path) {
-  while (!bytes.empty()) {
-    const ssize_t n = ::write(fd, bytes.data(), bytes.size());
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) return FileError("cannot write", path, n < 0 ? errno : EIO);
-    bytes.remove_prefix(static_cast<size_t>(n));
-  }
-  return absl::OkStatus();
-}
-
-// Makes a rename survive a power cut. What cannot be synced (some network folders) is none the
-// worse.
-void SyncFolderOf(const std::string& path) {
-  const size_t slash = path.rfind('/');
-  const std::string folder = slash == std::string::npos ? "." : path.substr(0, slash + 1);
-  const int fd = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) return;
-  ::fsync(fd);
-  ::close(fd);
 }
 
 }  // namespace
@@ -110,6 +76,11 @@ void GgufWriter::SetInt(absl::string_view key, int64_t value) {
 void GgufWriter::SetFloat(absl::string_view key, double value) {
   BeginValue(key, kFloat64);
   Append<double>(encoded_values_, value);
+}
+
+void GgufWriter::SetFloat32(absl::string_view key, float value) {
+  BeginValue(key, kFloat32);
+  Append<float>(encoded_values_, value);
 }
 
 void GgufWriter::SetBool(absl::string_view key, bool value) {
@@ -181,24 +152,7 @@ absl::StatusOr<std::string> GgufWriter::Serialize() const {
 
 absl::Status GgufWriter::Write(absl::string_view path) const {
   COTERIE_ASSIGN_OR_RETURN(const std::string file, Serialize());
-  const std::string final_path(path);
-  std::string part_path = absl::StrCat(path, ".XXXXXX");
-  const int fd = ::mkostemp(part_path.data(), O_CLOEXEC);
-  if (fd < 0) return FileError("cannot create", final_path, errno);
-  absl::Status status = WriteAll(fd, file, final_path);
-  // mkostemp makes the file private; models are readable like any other file.
-  if (status.ok() && ::fchmod(fd, 0644) != 0) status = FileError("cannot write", final_path, errno);
-  if (status.ok() && ::fsync(fd) != 0) status = FileError("cannot write", final_path, errno);
-  if (::close(fd) != 0 && status.ok()) status = FileError("cannot write", final_path, errno);
-  if (status.ok() && std::rename(part_path.c_str(), final_path.c_str()) != 0) {
-    status = FileError("cannot rename into place", final_path, errno);
-  }
-  if (!status.ok()) {
-    ::unlink(part_path.c_str());
-    return status;
-  }
-  SyncFolderOf(final_path);
-  return absl::OkStatus();
+  return WriteFileAtomically(path, file);
 }
 
 }  // namespace coterie

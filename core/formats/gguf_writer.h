@@ -24,6 +24,8 @@ class GgufWriter {
   void SetString(absl::string_view key, absl::string_view value);
   void SetInt(absl::string_view key, int64_t value);   // i64
   void SetFloat(absl::string_view key, double value);  // f64
+  // f32, for keys of which other readers take no other type.
+  void SetFloat32(absl::string_view key, float value);
   void SetBool(absl::string_view key, bool value);
   void SetStringArray(absl::string_view key, absl::Span<const std::string> values);
   void SetIntArray(absl::string_view key, absl::Span<const int64_t> values);  // i64
@@ -37,9 +39,7 @@ class GgufWriter {
   // The whole file in memory.
   absl::StatusOr<std::string> Serialize() const;
 
-  // Writes beside `path`, syncs and renames, so that a reader sees the old file or the new one,
-  // never a part, whatever kills the process or the power. A killed process may leave `path`.XXXXXX
-  // behind. kNotFound if the folder does not exist, kInternal naming the file if writing fails.
+  // WriteFileAtomically and its errors.
   absl::Status Write(absl::string_view path) const;
 
  private:

@@ -33,6 +33,9 @@ std::vector<MalformedFile> MalformedRecords();
 std::vector<MalformedFile> MalformedTokenizerJson();
 std::vector<MalformedFile> MalformedShardIndexes();
 
+// adapter_config.json beside the matrices of rank 2 of up_proj of one layer.
+std::vector<MalformedFile> MalformedAdapterConfigs();
+
 // One valid file of each kind.
 std::string ValidGguf();
 std::string ValidSafetensors();
@@ -42,5 +45,6 @@ std::string ValidConfiguration();
 std::string ValidRecord();
 std::string ValidTokenizerJson();
 std::string ValidShardIndex();
+std::string ValidAdapterConfig();
 
 }  // namespace coterie::testing

@@ -16,10 +16,12 @@
 #include "core/formats/gguf_file.h"
 #include "core/formats/safetensors_file.h"
 #include "core/formats/safetensors_folder.h"
+#include "core/formats/safetensors_writer.h"
 #include "core/formats/tokenizer_json.h"
 #include "experts/expert.h"
 #include "experts/expert_catalog.h"
 #include "experts/session.h"
+#include "lora/adapter_files.h"
 #include "router/router.h"
 #include "runtime/configuration.h"
 #include "tests/fuzz/allocation_meter.h"
@@ -68,6 +70,16 @@ absl::Status OpenStore(const std::string& path) {
   return absl::DataLossError(absl::StrJoin(catalog->problems(), "; "));
 }
 
+void WriteAdapterTensors(const std::string& folder) {
+  const std::vector<float> values(32, 0.5f);
+  const absl::Span<const uint8_t> bytes = {reinterpret_cast<const uint8_t*>(values.data()), 128};
+  SafetensorsWriter writer;
+  const std::string module = "base_model.model.model.layers.0.mlp.up_proj.lora_";
+  writer.AddTensor(module + "A.weight", SafetensorsType::kF32, {2, 16}, bytes);
+  writer.AddTensor(module + "B.weight", SafetensorsType::kF32, {16, 2}, bytes);
+  COTERIE_EXPECT_OK(writer.Write(folder + "/adapter_model.safetensors"));
+}
+
 const std::vector<Format>& Formats() {
   static const auto* const formats = new std::vector<Format>{
       {"Gguf", "bad.gguf", testing::MalformedGguf, testing::ValidGguf,
@@ -101,6 +113,12 @@ const std::vector<Format>& Formats() {
        [](const std::string& path) {
          std::ofstream(FolderOf(path) + "/a.safetensors") << testing::ValidSafetensors();
          return SafetensorsFolder::Open(FolderOf(path)).status();
+       }},
+      {"AdapterConfig", "adapter_config.json", testing::MalformedAdapterConfigs,
+       testing::ValidAdapterConfig,
+       [](const std::string& path) {
+         WriteAdapterTensors(FolderOf(path));
+         return ReadPeftAdapter(FolderOf(path)).status();
        }},
       {"Record", "models/bad.json", testing::MalformedRecords, testing::ValidRecord, OpenStore},
   };

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <cmath>
 #include <numeric>
 #include <utility>
 
@@ -20,6 +21,7 @@
 #include "experts/sampler.h"
 #include "experts/session.h"
 #include "experts/stop_matcher.h"
+#include "lora/adapter_config.h"
 #include "router/router.h"
 #include "runtime/configuration.h"
 #include "tests/fuzz/gguf_draft.h"
@@ -246,6 +248,15 @@ void RunText(absl::string_view bytes) {
   EncodeAndDecode(*sentence_piece, pieces, is_text);
 }
 
+void RunAdapter(absl::string_view bytes) {
+  const auto config = AdapterConfig::Parse(bytes, "fuzz/adapter_config.json");
+  if (!config.ok()) return;
+  for (const int64_t layer : {0, 11}) {
+    const auto scale = config->ScaleOf(ModuleName(layer, LayerLinear::kUp), layer, 2);
+    COTERIE_CHECK(!scale.ok() || std::isfinite(*scale), "a scale is finite");
+  }
+}
+
 Seeds TinyModels() { return {TinyModel().Bytes(), TinySentencePieceModel().Bytes()}; }
 
 Seeds TemplateSeeds() {
@@ -281,6 +292,8 @@ const std::vector<FuzzTarget>& FuzzTargets() {
       {"configuration", RunConfiguration,
        [] { return SeedsOf(MalformedConfigurations(), {ValidConfiguration()}); }},
       {"record", RunRecord, [] { return SeedsOf(MalformedRecords(), {ValidRecord()}); }},
+      {"adapter", RunAdapter,
+       [] { return SeedsOf(MalformedAdapterConfigs(), {ValidAdapterConfig()}); }},
       {"text", RunText,
        [] {
          return Seeds{"hello <|im_end|>", std::string("a\0<|im_start|>user\0<|im_end|>", 29),
