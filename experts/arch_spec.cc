@@ -25,6 +25,12 @@ absl::string_view Contradiction(const ArchSpec& spec) {
 
 }  // namespace
 
+double RopeAngles::Frequency(int64_t i, int64_t rope_dims) const {
+  const double exponent = -2.0 * static_cast<double>(i) / static_cast<double>(rope_dims);
+  const double frequency = std::pow(static_cast<double>(base), exponent);
+  return divisors.empty() ? frequency : frequency / divisors[static_cast<size_t>(i)];
+}
+
 absl::StatusOr<ArchSpec> ArchSpec::ForArchitecture(absl::string_view name, absl::string_view path) {
   ArchSpec spec;
   spec.architecture = std::string(name);

@@ -22,6 +22,9 @@ struct RopeAngles {
   float base = 10000;
   float position_scale = 1;     // Linear scaling: 1 / factor.
   std::vector<float> divisors;  // [rope_dims / 2], or empty: all 1.
+
+  // The angle of pair i at position 1 without position_scale.
+  double Frequency(int64_t i, int64_t rope_dims) const;
 };
 
 // What the gate of a feed-forward layer goes through: x * sigmoid(x), or GELU by tanh.

@@ -1,10 +1,8 @@
 #pragma once
 
-// Training of LoRA adapters on the weights that are being served. This interface knows no LibTorch:
-// the trainer behind it is libcoterie_train, which is opened on first use.
+// Training of LoRA adapters on the weights that are being served.
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <optional>
 #include <stop_token>
@@ -76,7 +74,7 @@ struct TrainerOptions {
 
 struct StepReport {
   int64_t step = 0;          // Steps done, this one included.
-  double loss = 0;           // Mean over the target tokens of the batch, preferences included.
+  double loss = 0;           // Of the batch before the step; see TrainingObjective.
   double gradient_norm = 0;  // Before clipping.
   double learning_rate = 0;
   int64_t n_tokens = 0;         // Of the batch.
@@ -89,12 +87,12 @@ class Trainer {
  public:
   virtual ~Trainer() = default;
 
-  // One step of the optimiser over a batch: gradients of all examples, divided by the number of
-  // target tokens of the whole batch, clipped, applied. After an error nothing has changed.
+  // One step of the optimiser over a batch: the gradient of its loss, clipped, applied. After an
+  // error nothing has changed.
   //   kInvalidArgument     an empty example, one without targets, a token outside the vocabulary
   //   kResourceExhausted   a sequence too long for the memory granted, with the numbers
   //   kCancelled           `cancel` was requested
-  //   kInternal            a self-check failed, by its name: see SelfCheck in docs/learning.md
+  //   kInternal            a self-check failed, by its name: see docs/learning.md
   virtual absl::StatusOr<StepReport> Step(absl::Span<const TrainingExample> batch,
                                           std::stop_token cancel) = 0;
 
@@ -119,15 +117,16 @@ class Trainer {
   virtual std::string SaveState() const = 0;
   virtual absl::Status RestoreState(absl::string_view state) = 0;
 
-  // Bytes charged for training now.
-  virtual int64_t memory_bytes() const = 0;
+  virtual int64_t memory_bytes() const = 0;  // Charged for training now.
+  virtual Recompute recompute() const = 0;   // As chosen.
+  virtual bool is_bf16() const = 0;
 };
 
-// Opens libcoterie_train from beside libcoterie, once per process, and makes a trainer for
-// sequences of at most max_tokens. The expert, the pool and the budget outlive it.
-//   kUnimplemented       this build or installation has no trainer; says how to get it
+// Makes a trainer whose passes hold max_tokens tokens at most, of one example or of several. The
+// expert, the pool and the budget outlive it.
 //   kInvalidArgument     an option out of range, naming it
-//   kResourceExhausted   not even a step with full recomputation fits the budget, with the numbers
+//   kUnimplemented       a device, a precision or an option that this build or CPU does not have
+//   kResourceExhausted   not even passes with full recomputation fit the budget, with the numbers
 absl::StatusOr<std::unique_ptr<Trainer>> MakeTrainer(const Expert& expert, WorkerPool& pool,
                                                      MemoryBudget& budget,
                                                      const TrainerOptions& options,

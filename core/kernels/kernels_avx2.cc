@@ -18,6 +18,7 @@
 #include "core/kernels/block_types.inl"
 #include "core/kernels/block_readers_avx2.inl"
 #include "core/kernels/dequantize.inl"
+#include "core/kernels/vector_math.inl"
 #include "core/kernels/elementwise.inl"
 #include "core/kernels/matmul_q8.inl"
 #include "core/kernels/matmul_f32.inl"

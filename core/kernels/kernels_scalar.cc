@@ -17,6 +17,7 @@
 #include "core/kernels/block_types.inl"
 #include "core/kernels/block_readers_scalar.inl"
 #include "core/kernels/dequantize.inl"
+#include "core/kernels/vector_math.inl"
 #include "core/kernels/elementwise.inl"
 #include "core/kernels/matmul_q8.inl"
 #include "core/kernels/matmul_f32.inl"

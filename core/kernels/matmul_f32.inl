@@ -7,38 +7,6 @@ namespace {
 
 constexpr int kF32Tokens = 12;
 
-struct BlockShape {
-  int values;
-  int bytes;
-};
-
-inline BlockShape ShapeOf(TensorType type) {
-  switch (type) {
-    case TensorType::kF32:
-      return {1, 4};
-    case TensorType::kF16:
-    case TensorType::kBF16:
-      return {1, 2};
-    case TensorType::kQ4_0:
-      return {32, Q4_0::kBlockBytes};
-    case TensorType::kQ4_1:
-      return {32, Q4_1::kBlockBytes};
-    case TensorType::kQ5_0:
-      return {32, Q5_0::kBlockBytes};
-    case TensorType::kQ5_1:
-      return {32, Q5_1::kBlockBytes};
-    case TensorType::kQ8_0:
-      return {32, Q8_0::kBlockBytes};
-    case TensorType::kQ4_K:
-      return {256, Q4_K::kBlockBytes};
-    case TensorType::kQ5_K:
-      return {256, Q5_K::kBlockBytes};
-    case TensorType::kQ6_K:
-      return {256, Q6_K::kBlockBytes};
-  }
-  return {1, 4};
-}
-
 // panel: [n_cols][kLanes] for columns [first_col, first_col + n_cols) of n_rows rows.
 void DequantizePanel(const MatrixView& w, int64_t first_row, int64_t n_rows, int64_t first_col,
                      int64_t n_cols, float* rows, float* panel) {

@@ -5,10 +5,14 @@
 #include <algorithm>
 #include <chrono>
 
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+
 namespace coterie {
 namespace {
 
 constexpr auto kSpinTime = std::chrono::microseconds(50);
+constexpr absl::Duration kStopPollTime = absl::Milliseconds(50);
 
 int CoresOfThisProcess() {
   cpu_set_t cores;
@@ -42,21 +46,22 @@ void SpinUntil(Condition done) {
 }  // namespace
 
 struct WorkerPool::Phase {
-  Phase(int64_t n, absl::FunctionRef<void(int64_t, int)> f) : n_pieces(n), body(f) {}
-
   void Work(int worker) {
-    int64_t n_done_here = 0;
-    for (int64_t piece; (piece = next.fetch_add(1, std::memory_order_relaxed)) < n_pieces;) {
+    while (!GivesWay()) {
+      const int64_t piece = next.fetch_add(1, std::memory_order_relaxed);
+      if (piece >= n_pieces) return;
       body(piece, worker);
-      ++n_done_here;
     }
-    if (n_done_here > 0) n_done.fetch_add(n_done_here, std::memory_order_release);
+  }
+
+  bool GivesWay() const {
+    return foreground != nullptr && foreground->load(std::memory_order_relaxed) > 0;
   }
 
   const int64_t n_pieces;
   absl::FunctionRef<void(int64_t, int)> body;
-  std::atomic<int64_t> next{0};
-  std::atomic<int64_t> n_done{0};
+  const std::atomic<int>* const foreground;  // Null: gives way to nobody.
+  std::atomic<int64_t> next{0};              // What is before was taken, and is done by its taker.
 };
 
 WorkerPool::WorkerPool(int n_workers)
@@ -83,7 +88,35 @@ void WorkerPool::Run(int64_t n_pieces, absl::FunctionRef<void(int64_t, int)> bod
     for (int64_t piece = 0; piece < n_pieces; ++piece) body(piece, 0);
     return;
   }
-  Phase phase(n_pieces, body);
+  Phase phase{n_pieces, body, nullptr};
+  RunPhase(phase);
+}
+
+bool WorkerPool::RunBackground(int64_t n_pieces, absl::FunctionRef<void(int64_t, int)> body,
+                               const std::stop_token& stop) {
+  Phase phase{n_pieces, body, &n_foreground_};
+  while (phase.next.load() < n_pieces) {
+    {
+      MutexLock lock(background_mutex_);
+      // Woken by the last Foreground; a stop is looked for now and then.
+      while (n_foreground_.load() > 0 && !stop.stop_requested()) {
+        foreground_left_.WaitUntil(background_mutex_, absl::Now() + kStopPollTime);
+      }
+    }
+    if (stop.stop_requested()) return false;
+    MutexLock run_lock(run_mutex_);
+    RunPhase(phase);
+  }
+  return true;
+}
+
+WorkerPool::Foreground::~Foreground() {
+  if (pool_.n_foreground_.fetch_sub(1) > 1) return;
+  { MutexLock lock(pool_.background_mutex_); }
+  pool_.foreground_left_.NotifyAll();
+}
+
+void WorkerPool::RunPhase(Phase& phase) {
   phase_.store(&phase);
   generation_.fetch_add(1);
   if (n_asleep_.load() > 0) {
@@ -92,8 +125,8 @@ void WorkerPool::Run(int64_t n_pieces, absl::FunctionRef<void(int64_t, int)> bod
     wake_.NotifyAll();
   }
   phase.Work(0);
-  SpinUntil([&] { return phase.n_done.load(std::memory_order_acquire) == n_pieces; });
-  // The phase lives on this stack: take it down, then wait until no worker can still see it.
+  // The phase lives on the caller's stack: take it down, then wait until no worker can see it. All
+  // pieces taken are done by then.
   phase_.store(nullptr);
   SpinUntil([&] { return n_inside_.load() == 0; });
 }

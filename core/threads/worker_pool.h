@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <stop_token>
 #include <thread>
 #include <vector>
 
@@ -33,9 +34,27 @@ class WorkerPool {
   // written by the bodies is visible to the caller afterwards. body must not call Run.
   void Run(int64_t n_pieces, absl::FunctionRef<void(int64_t piece, int worker)> body);
 
+  // The same for work that gives way: it waits while a Foreground lives, between two pieces, and
+  // goes on where it was. Returns false, with some pieces undone, once `stop` was requested.
+  bool RunBackground(int64_t n_pieces, absl::FunctionRef<void(int64_t piece, int worker)> body,
+                     const std::stop_token& stop);
+
+  // While one lives, work in the background stands still. Held around an answer.
+  class Foreground {
+   public:
+    explicit Foreground(WorkerPool& pool) : pool_(pool) { pool_.n_foreground_.fetch_add(1); }
+    ~Foreground();
+    Foreground(const Foreground&) = delete;
+    Foreground& operator=(const Foreground&) = delete;
+
+   private:
+    WorkerPool& pool_;
+  };
+
  private:
   struct Phase;
   void WorkerLoop(int worker);
+  void RunPhase(Phase& phase) ABSL_EXCLUSIVE_LOCKS_REQUIRED(run_mutex_);
 
   const int n_workers_;
   Mutex run_mutex_;  // One phase at a time; held by the caller of Run for the whole phase.
@@ -44,6 +63,10 @@ class WorkerPool {
   std::atomic<Phase*> phase_{nullptr};
   std::atomic<int> n_inside_{0};  // Workers that may still look at *phase_.
   std::atomic<bool> stopping_{false};
+
+  std::atomic<int> n_foreground_{0};
+  Mutex background_mutex_;
+  CondVar foreground_left_;
 
   Mutex sleep_mutex_;
   CondVar wake_;

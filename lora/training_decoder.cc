@@ -1,0 +1,469 @@
+#include "lora/training_decoder.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <utility>
+
+#include "experts/decoder.h"
+#include "lora/training_attention.h"
+
+namespace coterie {
+namespace {
+
+// Outputs that one piece of a forward product makes, and columns of a backward one.
+constexpr int64_t kOutputsPerPiece = 2 * kTrainingAlign;
+constexpr int64_t kBlockColumns = 256;
+
+constexpr int64_t kMaxPairs = ArchSpec::kMaxHeadDim / 2;
+
+// Few pieces of whole blocks are split by rows too, so that all workers have some.
+constexpr int64_t kRowsWorthSplitting = 128;
+
+}  // namespace
+
+TrainingDecoder::TrainingDecoder(const ArchSpec& spec, const TrainingRows& rows,
+                                 const TrainingLayout& layout, const TrainingShape& shape,
+                                 LoraParameters* parameters, WorkerPool& pool,
+                                 const std::stop_token& stop)
+    : spec_(spec),
+      rows_(rows),
+      at_(layout),
+      shape_(shape),
+      parameters_(parameters),
+      pool_(pool),
+      stop_(stop),
+      n_rows_(rows.n_rows()) {
+  ComputeRotations(spec.rope_angles, at_.cos, at_.sin);
+  if (!spec.windowed.empty()) {
+    ComputeRotations(spec.window_rope_angles, at_.window_cos, at_.window_sin);
+  }
+}
+
+const LoraPair* TrainingDecoder::PairOf(LayerLinear which) const {
+  return parameters_ == nullptr ? nullptr : parameters_->Find(layer_, which);
+}
+
+float* TrainingDecoder::RowScratch(int worker) const {
+  return reinterpret_cast<float*>(ProductScratch(worker) + TrainingScratchBytes());
+}
+
+void TrainingDecoder::ComputeRotations(const RopeAngles& angles, float* cos, float* sin) const {
+  const int64_t n_pairs = spec_.rope_dims / 2;
+  for (const TrainingRows::Sequence& sequence : rows_.sequences) {
+    for (int64_t t = 0; t < sequence.n_tokens; ++t) {
+      const double position = static_cast<double>(t) * angles.position_scale;
+      for (int64_t i = 0; i < n_pairs; ++i) {
+        const double angle = position * angles.Frequency(i, spec_.rope_dims);
+        const int64_t at = (sequence.first + t) * n_pairs + i;
+        cos[at] = static_cast<float>(std::cos(angle));
+        sin[at] = static_cast<float>(std::sin(angle));
+      }
+    }
+  }
+}
+
+void TrainingDecoder::Run(std::vector<Job> jobs) {
+  if (stopped_) return;
+  int64_t n_pieces = 0;
+  for (const Job& job : jobs) n_pieces += job.n_pieces;
+  const bool done = pool_.RunBackground(
+      n_pieces,
+      [&](int64_t piece, int worker) {
+        for (const Job& job : jobs) {
+          if (piece < job.n_pieces) return job.body(piece, worker);
+          piece -= job.n_pieces;
+        }
+      },
+      stop_);
+  stopped_ = !done;
+}
+
+void TrainingDecoder::ForRows(const std::function<void(int64_t, int64_t, int)>& body) {
+  constexpr int64_t kRows = kTrainingRowsPerPiece;
+  Run({Job{(n_rows_ + kRows - 1) / kRows, [&](int64_t piece, int worker) {
+             body(piece * kRows, std::min(n_rows_, (piece + 1) * kRows), worker);
+           }}});
+}
+
+void TrainingDecoder::MultiplyPiece(const Product& product, int64_t begin, int64_t end,
+                                    int worker) const {
+  const MatrixView& w = product.linear->w;
+  const ProductOutput y{product.y, w.n_rows, product.add};
+  uint8_t* scratch = ProductScratch(worker);
+  bool add = product.add;
+  if (const LoraPair* pair = PairOf(product.which)) {
+    const float* h = at_.tapes[static_cast<size_t>(layer_)].h[static_cast<int>(product.which)];
+    training_.backward_f32(parameters_->Bt(*pair), begin, end, {h, n_rows_, pair->rank}, y,
+                           scratch);
+    add = true;
+  }
+  const ProductOutput rest{product.y, w.n_rows, add};
+  if (product.in->is_bf16) {
+    training_.forward_bf16(
+        w, begin, end,
+        {static_cast<const uint16_t*>(product.in->data), n_rows_, product.in->n_cols}, rest,
+        scratch);
+  } else {
+    training_.forward_f32(
+        w, begin, end, {static_cast<const float*>(product.in->data), n_rows_, product.in->n_cols},
+        rest, scratch);
+  }
+  if (product.linear->bias == nullptr) return;
+  for (int64_t row = 0; row < n_rows_; ++row) {
+    kernels_.add(product.linear->bias + begin, end - begin, product.y + row * w.n_rows + begin);
+  }
+}
+
+std::vector<TrainingDecoder::Job> TrainingDecoder::ProductJobs(
+    absl::Span<const Product> products) const {
+  std::vector<Job> jobs;
+  for (const Product& product : products) {
+    const int64_t n_outputs = product.linear->w.n_rows;
+    jobs.push_back({(n_outputs + kOutputsPerPiece - 1) / kOutputsPerPiece,
+                    [this, product, n_outputs](int64_t piece, int worker) {
+                      const int64_t begin = piece * kOutputsPerPiece;
+                      MultiplyPiece(product, begin, std::min(n_outputs, begin + kOutputsPerPiece),
+                                    worker);
+                    }});
+  }
+  return jobs;
+}
+
+void TrainingDecoder::MultiplyBackward(const Return& part, int64_t begin, int64_t end,
+                                       int64_t first_row, int64_t end_row, float* dx, bool add,
+                                       int worker) const {
+  const MatrixView& w = part.linear->w;
+  const int64_t n = end_row - first_row;
+  uint8_t* scratch = ProductScratch(worker);
+  ProductOutput y{dx + first_row * w.n_cols, w.n_cols, add};
+  if (const LoraPair* pair = PairOf(part.which)) {
+    const float* dh = at_.dh[static_cast<int>(part.which)] + first_row * pair->rank;
+    training_.backward_f32(parameters_->A(*pair), begin, end, {dh, n, pair->rank}, y, scratch);
+    y.add = true;
+  }
+  const int64_t at = first_row * part.dy->n_cols;
+  if (part.dy->is_bf16) {
+    training_.backward_bf16(w, begin, end,
+                            {static_cast<const uint16_t*>(part.dy->data) + at, n, part.dy->n_cols},
+                            y, scratch);
+  } else {
+    training_.backward_f32(w, begin, end,
+                           {static_cast<const float*>(part.dy->data) + at, n, part.dy->n_cols}, y,
+                           scratch);
+  }
+}
+
+TrainingDecoder::Job TrainingDecoder::ReturnJob(std::vector<Return> parts, float* dx) const {
+  const int64_t n_cols = parts.front().linear->w.n_cols;
+  bool has_long_blocks = false;
+  for (const Return& part : parts) {
+    has_long_blocks |= Traits(part.linear->w.type).block_values > kTrainingAlign;
+  }
+  const int64_t align = has_long_blocks ? kBlockColumns : kTrainingAlign;
+  int64_t cols = std::max(align, kBlockColumns);
+  if (n_cols / cols < 4 * pool_.n_workers()) cols = align;
+  const int64_t n_slices = (n_cols + cols - 1) / cols;
+  const bool split_rows =
+      n_slices < 4 * pool_.n_workers() && has_long_blocks && n_rows_ >= kRowsWorthSplitting;
+  const int64_t n_parts = split_rows ? pool_.n_workers() : 1;
+  const int64_t rows = (n_rows_ + n_parts - 1) / n_parts;
+  return {n_slices * n_parts, [this, parts = std::move(parts), dx, cols, n_cols, n_parts, rows](
+                                  int64_t piece, int worker) {
+            const int64_t begin = piece / n_parts * cols;
+            const int64_t end = std::min(n_cols, begin + cols);
+            const int64_t first_row = piece % n_parts * rows;
+            const int64_t end_row = std::min(n_rows_, first_row + rows);
+            bool add = false;
+            for (const Return& part : parts) {
+              MultiplyBackward(part, begin, end, first_row, end_row, dx, add, worker);
+              add = true;
+            }
+          }};
+}
+
+// gradient [rank, rows.n_cols] += sum over rows of factors [rank, n_rows] times the row.
+TrainingDecoder::Job TrainingDecoder::GradientJob(const MatrixView& rows, const float* factors,
+                                                  int64_t rank, float* gradient) {
+  const int64_t n_cols = rows.n_cols;
+  return {(n_cols + kBlockColumns - 1) / kBlockColumns, [=, this](int64_t piece, int worker) {
+            const int64_t begin = piece * kBlockColumns;
+            training_.backward_f32(rows, begin, std::min(n_cols, begin + kBlockColumns),
+                                   {factors, rank, n_rows_}, {gradient, n_cols, true},
+                                   ProductScratch(worker));
+          }};
+}
+
+void TrainingDecoder::AddGradientJobs(LayerLinear which, const MatrixView& input,
+                                      const MatrixView& dy, std::vector<Job>& jobs) {
+  const LoraPair* pair = PairOf(which);
+  if (pair == nullptr) return;
+  const int i = static_cast<int>(which);
+  float* turned_dh = at_.turned + 2 * i * pair->rank * shape_.n_rows;
+  float* turned_h = turned_dh + pair->rank * shape_.n_rows;
+  training_.transpose(at_.dh[i], n_rows_, pair->rank, pair->rank, turned_dh, n_rows_);
+  training_.transpose(at_.tapes[static_cast<size_t>(layer_)].h[i], n_rows_, pair->rank, pair->rank,
+                      turned_h, n_rows_);
+  jobs.push_back(GradientJob(input, turned_dh, pair->rank, parameters_->gradient_a(*pair)));
+  jobs.push_back(GradientJob(dy, turned_h, pair->rank, parameters_->gradient_bt(*pair)));
+}
+
+void TrainingDecoder::Shrink(LayerLinear which, const float* x, int64_t begin, int64_t end,
+                             int worker) const {
+  const LoraPair* pair = PairOf(which);
+  if (pair == nullptr) return;
+  float* h = at_.tapes[static_cast<size_t>(layer_)].h[static_cast<int>(which)] + begin * pair->rank;
+  training_.forward_f32(parameters_->A(*pair), 0, pair->rank, {x, end - begin, pair->shape.in},
+                        {h, pair->rank, false}, ProductScratch(worker));
+  for (int64_t i = 0; i < (end - begin) * pair->rank; ++i) h[i] *= parameters_->scale();
+}
+
+void TrainingDecoder::ShrinkBackward(LayerLinear which, const float* dy, int64_t begin, int64_t end,
+                                     int worker) const {
+  const LoraPair* pair = PairOf(which);
+  if (pair == nullptr) return;
+  float* dh = at_.dh[static_cast<int>(which)] + begin * pair->rank;
+  training_.forward_f32(parameters_->Bt(*pair), 0, pair->rank, {dy, end - begin, pair->shape.out},
+                        {dh, pair->rank, false}, ProductScratch(worker));
+  for (int64_t i = 0; i < (end - begin) * pair->rank; ++i) dh[i] *= parameters_->scale();
+}
+
+void TrainingDecoder::Embed(const MatrixView& embedding) {
+  const int64_t d = spec_.d_model;
+  ForRows([&](int64_t begin, int64_t end, int) {
+    for (int64_t row = begin; row < end; ++row) {
+      float* x = at_.x[0] + row * d;
+      kernels_.dequantize_row(embedding.type, embedding.row(rows_.tokens[static_cast<size_t>(row)]),
+                              d, x);
+      if (spec_.embedding_scale == 1) continue;
+      for (int64_t i = 0; i < d; ++i) x[i] *= spec_.embedding_scale;
+    }
+  });
+}
+
+void TrainingDecoder::NormInto(const float* norm, const float* x,
+                               absl::Span<const LayerLinear> targets) {
+  const int64_t d = spec_.d_model;
+  ActivationRows in = at_.in;
+  in.n_cols = d;
+  ForRows([&](int64_t begin, int64_t end, int worker) {
+    float* normed = RowScratch(worker);
+    for (int64_t row = begin; row < end; ++row) {
+      float* y = normed + (row - begin) * d;
+      kernels_.rms_norm(x + row * d, norm, d, spec_.norm_epsilon, y);
+      in.Put(row, 0, y, d);
+    }
+    for (const LayerLinear which : targets) Shrink(which, normed, begin, end, worker);
+  });
+}
+
+void TrainingDecoder::Rotate(float* head, int64_t row, bool back) const {
+  const int64_t n_pairs = spec_.rope_dims / 2;
+  const bool windowed = spec_.IsWindowed(layer_);
+  const float* cos = (windowed ? at_.window_cos : at_.cos) + row * n_pairs;
+  const float* sin = (windowed ? at_.window_sin : at_.sin) + row * n_pairs;
+  float turned[kMaxPairs];
+  if (back) {
+    for (int64_t i = 0; i < n_pairs; ++i) turned[i] = -sin[i];
+    sin = turned;
+  }
+  (spec_.rope == RopeKind::kAdjacent ? kernels_.rope_adjacent : kernels_.rope_halves)(head, n_pairs,
+                                                                                      cos, sin);
+}
+
+void TrainingDecoder::PrepareHeads(const ActivationRows& raw, const ActivationRows& to,
+                                   const float* norm, int64_t n_heads, float* values, int64_t row,
+                                   float* buffer) const {
+  const int64_t head_dim = spec_.head_dim;
+  for (int64_t h = 0; h < n_heads; ++h) {
+    float* head = values + h * head_dim;
+    if (norm != nullptr) {
+      raw.Put(row, h * head_dim, head, head_dim);
+      const float* kept = raw.Get(row, h * head_dim, head_dim, buffer);
+      kernels_.rms_norm(kept, norm, head_dim, spec_.norm_epsilon, head);
+    }
+    Rotate(head, row, /*back=*/false);
+  }
+  to.Put(row, 0, values, n_heads * head_dim);
+}
+
+void TrainingDecoder::NormQkvRopeAppend(int64_t layer, const LayerWeights& w) {
+  layer_ = layer;
+  const LayerTape& tape = at_.tapes[static_cast<size_t>(layer)];
+  NormInto(w.attention_norm, at_.x[static_cast<size_t>(layer)],
+           {LayerLinear::kQ, LayerLinear::kK, LayerLinear::kV});
+  ActivationRows in = at_.in;
+  in.n_cols = spec_.d_model;
+  Run(ProductJobs({{&w.q, LayerLinear::kQ, &in, at_.wide_a},
+                   {&w.k, LayerLinear::kK, &in, at_.wide_b},
+                   {&w.v, LayerLinear::kV, &in, at_.wide_c}}));
+  ForRows([&](int64_t begin, int64_t end, int worker) {
+    for (int64_t row = begin; row < end; ++row) {
+      float* buffer = RowScratch(worker);
+      PrepareHeads(tape.raw_q, tape.q, w.q_norm, spec_.n_heads, at_.wide_a + row * spec_.d_q(), row,
+                   buffer);
+      PrepareHeads(tape.raw_k, tape.k, w.k_norm, spec_.n_kv_heads, at_.wide_b + row * spec_.d_kv(),
+                   row, buffer);
+      tape.v.Put(row, 0, at_.wide_c + row * spec_.d_kv(), spec_.d_kv());
+    }
+  });
+}
+
+void TrainingDecoder::Attend(int64_t layer) {
+  const LayerTape& tape = at_.tapes[static_cast<size_t>(layer)];
+  Run({Job{static_cast<int64_t>(rows_.sequences.size()) * spec_.n_heads,
+           [&](int64_t piece, int worker) {
+             const TrainingRows::Sequence& sequence =
+                 rows_.sequences[static_cast<size_t>(piece / spec_.n_heads)];
+             AttendForward({&spec_, layer, sequence.first, sequence.n_tokens, piece % spec_.n_heads,
+                            ProductScratch(worker)},
+                           tape);
+           }}});
+  ForRows([&](int64_t begin, int64_t end, int worker) {
+    float* x = RowScratch(worker);
+    for (int64_t row = begin; row < end; ++row) {
+      float* to = x + (row - begin) * spec_.d_q();
+      const float* from = tape.attended.Get(row, 0, spec_.d_q(), to);
+      if (from != to) std::memcpy(to, from, static_cast<size_t>(spec_.d_q()) * sizeof(float));
+    }
+    Shrink(LayerLinear::kO, x, begin, end, worker);
+  });
+}
+
+// to = from + W in, normed first where there is a norm; `raw` then keeps W in.
+void TrainingDecoder::AddToStream(const LinearWeights& linear, const float* norm, LayerLinear which,
+                                  const ActivationRows& in, const float* from, float* raw,
+                                  float* to) {
+  const int64_t d = spec_.d_model;
+  if (norm == nullptr) {
+    ForRows([&](int64_t begin, int64_t end, int) {
+      std::memcpy(to + begin * d, from + begin * d,
+                  static_cast<size_t>((end - begin) * d) * sizeof(float));
+    });
+    Run(ProductJobs({{&linear, which, &in, to, true}}));
+    return;
+  }
+  Run(ProductJobs({{&linear, which, &in, raw}}));
+  ForRows([&](int64_t begin, int64_t end, int) {
+    for (int64_t row = begin; row < end; ++row) {
+      kernels_.rms_norm(raw + row * d, norm, d, spec_.norm_epsilon, to + row * d);
+      kernels_.add(from + row * d, d, to + row * d);
+    }
+  });
+}
+
+void TrainingDecoder::ProjectResidual(int64_t layer, const LayerWeights& w) {
+  const LayerTape& tape = at_.tapes[static_cast<size_t>(layer)];
+  AddToStream(w.o, w.post_attention_norm, LayerLinear::kO, tape.attended,
+              at_.x[static_cast<size_t>(layer)], tape.raw_o, tape.x_mid);
+}
+
+void TrainingDecoder::NormGateUpActivate(int64_t layer, const LayerWeights& w) {
+  const LayerTape& tape = at_.tapes[static_cast<size_t>(layer)];
+  const int64_t d_ff = spec_.d_ff;
+  NormInto(w.ffn_norm, tape.x_mid, {LayerLinear::kGate, LayerLinear::kUp});
+  ActivationRows in = at_.in;
+  in.n_cols = spec_.d_model;
+  Run(ProductJobs({{&w.gate, LayerLinear::kGate, &in, at_.wide_a},
+                   {&w.up, LayerLinear::kUp, &in, at_.wide_b}}));
+  const auto activate = spec_.gating == Gating::kSilu ? kernels_.silu_mul : kernels_.gelu_tanh_mul;
+  ForRows([&](int64_t begin, int64_t end, int worker) {
+    float* act = RowScratch(worker);
+    float* buffer = act + kTrainingRowsPerPiece * d_ff;
+    for (int64_t row = begin; row < end; ++row) {
+      // What the backward pass will see is what goes on from here.
+      tape.gate.Put(row, 0, at_.wide_a + row * d_ff, d_ff);
+      tape.up.Put(row, 0, at_.wide_b + row * d_ff, d_ff);
+      const float* gate = tape.gate.Get(row, 0, d_ff, buffer);
+      const float* up = tape.up.Get(row, 0, d_ff, buffer + d_ff);
+      float* y = act + (row - begin) * d_ff;
+      activate(gate, up, d_ff, y);
+      at_.act.Put(row, 0, y, d_ff);
+    }
+    Shrink(LayerLinear::kDown, act, begin, end, worker);
+  });
+}
+
+void TrainingDecoder::DownResidual(int64_t layer, const LayerWeights& w) {
+  const LayerTape& tape = at_.tapes[static_cast<size_t>(layer)];
+  AddToStream(w.down, w.post_ffn_norm, LayerLinear::kDown, at_.act, tape.x_mid, tape.raw_down,
+              at_.x[static_cast<size_t>(layer + 1)]);
+}
+
+// Logits of a few rows at a time: their likelihoods, and the gradients of those, which need no
+// backward pass of their own later.
+void TrainingDecoder::HeadChunk(const float* norm, const LinearWeights& head, int64_t first,
+                                int64_t n) {
+  const int64_t d = spec_.d_model, n_vocab = spec_.n_vocab;
+  float* hidden = at_.hidden + first * d;
+  ActivationRows in = at_.in;
+  in.n_cols = d;
+  for (int64_t i = 0; i < n; ++i) {
+    float* normed = RowScratch(0);
+    kernels_.rms_norm(hidden + i * d, norm, d, spec_.norm_epsilon, normed);
+    in.Put(i, 0, normed, d);
+  }
+  const auto product = [&](const ActivationRows& x, int64_t stride, bool backward, int64_t begin,
+                           int64_t end, const ProductOutput& y, int worker) {
+    uint8_t* scratch = ProductScratch(worker);
+    if (x.is_bf16) {
+      const ProductInput<uint16_t> input{static_cast<const uint16_t*>(x.data), n, stride};
+      (backward ? training_.backward_bf16 : training_.forward_bf16)(head.w, begin, end, input, y,
+                                                                    scratch);
+    } else {
+      const ProductInput<float> input{static_cast<const float*>(x.data), n, stride};
+      (backward ? training_.backward_f32 : training_.forward_f32)(head.w, begin, end, input, y,
+                                                                  scratch);
+    }
+  };
+  constexpr int64_t kHeadOutputs = 1024;
+  Run({Job{(n_vocab + kHeadOutputs - 1) / kHeadOutputs, [&](int64_t piece, int worker) {
+             const int64_t begin = piece * kHeadOutputs;
+             product(in, d, false, begin, std::min(n_vocab, begin + kHeadOutputs),
+                     {at_.logits, n_vocab, false}, worker);
+           }}});
+  // Gradients of logits take the place of the logits, in the precision of products.
+  ActivationRows dlogits{at_.logits, n_vocab, shape_.is_bf16};
+  Run({Job{n, [&](int64_t i, int) {
+             float* logits = at_.logits + i * n_vocab;
+             const size_t row = static_cast<size_t>(first + i);
+             const TokenId label = rows_.loss_labels[row];
+             const float wanted = logits[label];
+             nll_[row] = training_.softmax_lse(logits, n_vocab) - wanted;
+             if (!shape_.backward) return;
+             logits[label] -= 1;
+             if (shape_.is_bf16) {
+               training_.f32_to_bf16(logits, n_vocab, reinterpret_cast<uint16_t*>(logits));
+             }
+           }}});
+  if (!shape_.backward) return;
+  const int64_t stride = shape_.is_bf16 ? 2 * n_vocab : n_vocab;
+  const bool long_blocks = Traits(head.w.type).block_values > kTrainingAlign;
+  const int64_t cols = long_blocks ? kBlockColumns : kTrainingAlign;
+  Run({Job{(d + cols - 1) / cols, [&](int64_t piece, int worker) {
+             product(dlogits, stride, true, piece * cols, std::min(d, (piece + 1) * cols),
+                     {at_.dy + first * d, d, false}, worker);
+           }}});
+  Run({Job{n, [&](int64_t i, int worker) {
+             float* x = RowScratch(worker);
+             std::memcpy(x, hidden + i * d, static_cast<size_t>(d) * sizeof(float));
+             std::memset(hidden + i * d, 0, static_cast<size_t>(d) * sizeof(float));
+             training_.rms_norm_backward(x, norm, at_.dy + (first + i) * d, d, spec_.norm_epsilon,
+                                         hidden + i * d);
+           }}});
+}
+
+void TrainingDecoder::NormHead(const float* norm, const LinearWeights& head) {
+  const int64_t d = spec_.d_model, n_loss = rows_.n_loss_rows();
+  nll_.assign(static_cast<size_t>(n_loss), 0.0f);
+  const float* x = at_.x[static_cast<size_t>(spec_.n_layers)];
+  for (int64_t i = 0; i < n_loss; ++i) {
+    std::memcpy(at_.hidden + i * d, x + rows_.loss_rows[static_cast<size_t>(i)] * d,
+                static_cast<size_t>(d) * sizeof(float));
+  }
+  for (int64_t first = 0; first < n_loss && !stopped_; first += at_.head_rows) {
+    HeadChunk(norm, head, first, std::min(at_.head_rows, n_loss - first));
+  }
+}
+
+}  // namespace coterie

@@ -1,0 +1,184 @@
+#include "lora/training_memory.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "lora/lora_parameters.h"
+
+namespace coterie {
+namespace {
+
+// Rows of logits held at a time: enough that unpacking the head is spread over many.
+constexpr int64_t kHeadRows = 128;
+
+// Hands out consecutive 64-byte aligned areas; with a null base it only measures.
+class Areas {
+ public:
+  explicit Areas(uint8_t* base) : base_(base) {}
+
+  uint8_t* Bytes(int64_t n) {
+    uint8_t* area = base_ == nullptr ? nullptr : base_ + used_;
+    used_ += (n + 63) / 64 * 64;
+    return area;
+  }
+  float* Floats(int64_t n) { return reinterpret_cast<float*>(Bytes(n * 4)); }
+  ActivationRows Rows(int64_t n_rows, int64_t n_cols, bool is_bf16) {
+    ActivationRows rows{nullptr, n_cols, is_bf16};
+    rows.data = Bytes(n_rows * n_cols * rows.value_bytes());
+    return rows;
+  }
+  int64_t used() const { return used_; }
+
+ private:
+  uint8_t* base_;
+  int64_t used_ = 0;
+};
+
+class Layouter {
+ public:
+  Layouter(const ArchSpec& spec, const TrainerOptions& options, const TrainingShape& shape,
+           uint8_t* base)
+      : spec_(spec), shape_(shape), parameters_(spec, options), areas_(base) {}
+
+  int64_t Run(TrainingLayout& at) {
+    Tapes(at);
+    Shared(at);
+    if (shape_.backward) Backward(at);
+    Head(at);
+    Workers(at);
+    return areas_.used();
+  }
+
+ private:
+  float* Stream() { return areas_.Floats(shape_.n_rows * spec_.d_model); }
+  ActivationRows Rows(int64_t n_cols) { return areas_.Rows(shape_.n_rows, n_cols, shape_.is_bf16); }
+
+  void Attention(int64_t layer, LayerTape& tape) {
+    tape.x_mid = Stream();
+    tape.q = Rows(spec_.d_q());
+    tape.k = Rows(spec_.d_kv());
+    tape.v = Rows(spec_.d_kv());
+    if (spec_.qk_norm) {
+      tape.raw_q = Rows(spec_.d_q());
+      tape.raw_k = Rows(spec_.d_kv());
+    }
+    tape.attended = Rows(spec_.d_q());
+    tape.lse = areas_.Floats(shape_.n_rows * spec_.n_heads);
+    if (spec_.post_norms) {
+      tape.raw_o = Stream();
+      tape.raw_down = Stream();
+    }
+    for (int i = 0; i < kLayerLinearCount; ++i) {
+      const LoraPair* pair = parameters_.Find(layer, static_cast<LayerLinear>(i));
+      if (pair != nullptr) tape.h[i] = areas_.Floats(shape_.n_rows * pair->rank);
+    }
+  }
+
+  void FeedForward(LayerTape& tape) {
+    tape.gate = Rows(spec_.d_ff);
+    tape.up = Rows(spec_.d_ff);
+  }
+
+  // Layers below the first adapted one share a tape, and take turns with two places for the
+  // stream; so do all if no backward pass follows.
+  void Tapes(TrainingLayout& at) {
+    const int64_t n = spec_.n_layers;
+    const int64_t first = shape_.backward ? parameters_.first_layer() : n;
+    const Recompute recompute = shape_.recompute;
+    at.x.resize(static_cast<size_t>(n + 1));
+    at.tapes.resize(static_cast<size_t>(n));
+    LayerTape shared;
+    const bool any_whole = first > 0 || recompute == Recompute::kFull;
+    if (any_whole) Attention(n - 1, shared);
+    if (any_whole || recompute != Recompute::kNone) FeedForward(shared);
+    float* turns[2] = {nullptr, nullptr};
+    if (first > 0) {
+      turns[0] = Stream();
+      turns[1] = Stream();
+    }
+    for (int64_t layer = 0; layer <= n; ++layer) {
+      const size_t i = static_cast<size_t>(layer);
+      at.x[i] = layer < first || !shape_.backward ? turns[layer % 2] : Stream();
+      if (layer == n) break;
+      LayerTape& tape = at.tapes[i];
+      tape = shared;
+      if (layer < first || recompute == Recompute::kFull) continue;
+      Attention(layer, tape);
+      if (recompute == Recompute::kNone) FeedForward(tape);
+    }
+  }
+
+  void Shared(TrainingLayout& at) {
+    const int64_t n = shape_.n_rows;
+    const int64_t n_angles = n * spec_.rope_dims / 2;
+    at.in = Rows(std::max(spec_.d_model, spec_.d_q()));
+    at.act = Rows(spec_.d_ff);
+    at.wide_a = areas_.Floats(n * std::max(spec_.d_ff, spec_.d_q()));
+    at.wide_b = areas_.Floats(n * std::max(spec_.d_ff, spec_.d_q()));
+    at.wide_c = areas_.Floats(n * spec_.d_q());
+    at.cos = areas_.Floats(n_angles);
+    at.sin = areas_.Floats(n_angles);
+    if (!spec_.windowed.empty()) {
+      at.window_cos = areas_.Floats(n_angles);
+      at.window_sin = areas_.Floats(n_angles);
+    }
+  }
+
+  void Backward(TrainingLayout& at) {
+    at.dgate = Rows(spec_.d_ff);
+    at.dup = Rows(spec_.d_ff);
+    at.dq = Rows(spec_.d_q());
+    at.dk = Rows(spec_.d_kv());
+    at.dv = Rows(spec_.d_kv());
+    at.wide_d = areas_.Floats(shape_.n_rows * spec_.d_q());
+    at.dx = Stream();
+    at.dy = Stream();
+    const int64_t h_values = shape_.n_rows * parameters_.rank();
+    for (float*& dh : at.dh) dh = areas_.Floats(h_values);
+    at.turned = areas_.Floats(2 * kLayerLinearCount * h_values);
+  }
+
+  void Head(TrainingLayout& at) {
+    at.head_rows = std::min(kHeadRows, shape_.n_rows);
+    at.hidden = Stream();
+    at.logits = areas_.Floats(at.head_rows * spec_.n_vocab);
+  }
+
+  void Workers(TrainingLayout& at) {
+    const int64_t widest = std::max({spec_.d_model, spec_.d_q(), spec_.d_ff});
+    const int64_t row_floats = 3 * kTrainingRowsPerPiece * widest + 2 * widest;
+    const int64_t floats = std::max(row_floats, AttentionFloats(spec_, shape_.max_sequence));
+    at.worker_bytes = TrainingScratchBytes() + (floats * 4 + 63) / 64 * 64;
+    at.workers = areas_.Bytes(at.worker_bytes * shape_.n_workers);
+  }
+
+  const ArchSpec& spec_;
+  const TrainingShape& shape_;
+  const LoraParameters parameters_;
+  Areas areas_;
+};
+
+}  // namespace
+
+void ActivationRows::Put(int64_t row, int64_t col, const float* values, int64_t n) const {
+  const int64_t at = row * n_cols + col;
+  if (is_bf16) {
+    TrainingKernels().f32_to_bf16(values, n, static_cast<uint16_t*>(data) + at);
+  } else {
+    std::memcpy(static_cast<float*>(data) + at, values, static_cast<size_t>(n) * sizeof(float));
+  }
+}
+
+const float* ActivationRows::Get(int64_t row, int64_t col, int64_t n, float* buffer) const {
+  const int64_t at = row * n_cols + col;
+  if (!is_bf16) return static_cast<const float*>(data) + at;
+  TrainingKernels().bf16_to_f32(static_cast<const uint16_t*>(data) + at, n, buffer);
+  return buffer;
+}
+
+int64_t LayOutTraining(const ArchSpec& spec, const TrainerOptions& options,
+                       const TrainingShape& shape, uint8_t* base, TrainingLayout& layout) {
+  return Layouter(spec, options, shape, base).Run(layout);
+}
+
+}  // namespace coterie
