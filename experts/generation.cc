@@ -131,13 +131,20 @@ double Generation::decode_tokens_per_second() const {
 absl::StatusOr<Encoding> EncodeConversation(const Expert& expert,
                                             absl::Span<const Message> messages,
                                             const ChatTemplate* instead) {
+  return EncodeConversation(expert.tokenizer(),
+                            instead != nullptr ? instead : expert.chat_template(), messages);
+}
+
+absl::StatusOr<Encoding> EncodeConversation(const Tokenizer& tokenizer,
+                                            const ChatTemplate* chat_template,
+                                            absl::Span<const Message> messages,
+                                            bool awaits_answer) {
   if (messages.empty()) return absl::InvalidArgumentError("a conversation needs a message");
-  const Tokenizer& tokenizer = expert.tokenizer();
-  const ChatTemplate* chat_template = instead != nullptr ? instead : expert.chat_template();
   if (chat_template == nullptr) {
     return tokenizer.Encode(PlainPieces(messages), EncodeOptions{.add_special = true});
   }
   RenderOptions options;
+  options.add_generation_prompt = awaits_answer;
   if (tokenizer.bos()) options.bos_token = TokenText(tokenizer, *tokenizer.bos());
   if (tokenizer.eos()) options.eos_token = TokenText(tokenizer, *tokenizer.eos());
   COTERIE_ASSIGN_OR_RETURN(const std::vector<TextPiece> pieces,

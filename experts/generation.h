@@ -65,6 +65,13 @@ absl::StatusOr<Encoding> EncodeConversation(const Expert& expert,
                                             absl::Span<const Message> messages,
                                             const ChatTemplate* instead = nullptr);
 
+// The same by tokenizer and template, which may be null. Without awaits_answer the conversation
+// ends with its last message, as it does in training.
+absl::StatusOr<Encoding> EncodeConversation(const Tokenizer& tokenizer,
+                                            const ChatTemplate* chat_template,
+                                            absl::Span<const Message> messages,
+                                            bool awaits_answer = true);
+
 // Appends the prompt to the session and writes an answer. A cancel is a result, not an error: the
 // answer so far, with kCancelled. Errors are those of Session and Sampler.
 absl::StatusOr<Generation> Generate(Session& session, absl::Span<const TokenId> prompt,

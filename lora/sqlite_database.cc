@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 
 #include "core/base/status_macros.h"
 
@@ -70,9 +71,21 @@ absl::StatusOr<std::unique_ptr<SqliteDatabase>> SqliteDatabase::Open(const std::
   sqlite3_db_config(connection, SQLITE_DBCONFIG_DEFENSIVE, 1, nullptr);
   COTERIE_RETURN_IF_ERROR(
       database->Run("PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;"
-                    "PRAGMA secure_delete = ON; PRAGMA foreign_keys = ON;"
-                    "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;"));
+                    "PRAGMA secure_delete = ON; PRAGMA foreign_keys = ON;"));
+  COTERIE_RETURN_IF_ERROR(database->UseWriteAheadLog(busy_timeout));
   return database;
+}
+
+// Two processes that turn a new file into one with a write-ahead log would wait for each other, so
+// that SQLite says "busy" to one of them without waiting.
+absl::Status SqliteDatabase::UseWriteAheadLog(absl::Duration patience) {
+  const absl::Time deadline = absl::Now() + patience;
+  while (true) {
+    const absl::Status status = Run("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;");
+    const bool is_busy = (sqlite3_errcode(connection_.get()) & 0xFF) == SQLITE_BUSY;
+    if (status.ok() || !is_busy || absl::Now() > deadline) return status;
+    absl::SleepFor(absl::Milliseconds(5));
+  }
 }
 
 absl::Status SqliteDatabase::Run(absl::string_view sql) {

@@ -79,6 +79,8 @@ class SqliteDatabase {
   };
   SqliteDatabase(std::string path, absl::string_view what) : path_(std::move(path)), what_(what) {}
 
+  absl::Status UseWriteAheadLog(absl::Duration patience);
+
   const std::string path_;
   const std::string what_;
   std::unique_ptr<sqlite3, Close> connection_;

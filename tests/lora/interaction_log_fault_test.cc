@@ -74,6 +74,24 @@ TEST_F(InteractionLogFaultTest, WhatWasLoggedSurvivesKillMinus9) {
   }
 }
 
+TEST_F(InteractionLogFaultTest, ManyProcessesMayOpenANewLogAtOnce) {
+  for (int round = 0; round < 30; ++round) {
+    options_.path = folder_ / absl::StrCat("new", round, ".db");
+    std::vector<pid_t> children;
+    for (int who = 0; who < 6; ++who) {
+      const pid_t child = fork();
+      ASSERT_GE(child, 0);
+      if (child == 0) _exit(InteractionLog::Open(options_).ok() ? 0 : 1);
+      children.push_back(child);
+    }
+    for (const pid_t child : children) {
+      int status = -1;
+      ASSERT_EQ(waitpid(child, &status, 0), child);
+      EXPECT_EQ(status, 0) << "round " << round;
+    }
+  }
+}
+
 TEST_F(InteractionLogFaultTest, TwoProcessesShareOneLog) {
   std::vector<pid_t> children;
   for (int who = 0; who < 2; ++who) {
