@@ -1,18 +1,15 @@
 #include "lora/adapter.h"
 
-#include <sodium.h>
-
 #include <algorithm>
-#include <array>
 #include <utility>
 
 #include "absl/strings/ascii.h"
-#include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
 #include "core/base/quote.h"
 #include "core/base/status_macros.h"
+#include "lora/sha256.h"
 
 namespace coterie {
 namespace {
@@ -20,43 +17,19 @@ namespace {
 constexpr size_t kMaxNameBytes = 64;
 constexpr absl::string_view kContentHash = "sha256:";
 
-class Sha256 {
- public:
-  Sha256() { crypto_hash_sha256_init(&state_); }
-  void Add(absl::string_view bytes) {
-    crypto_hash_sha256_update(&state_, reinterpret_cast<const unsigned char*>(bytes.data()),
-                              bytes.size());
-  }
-  // "sha256:<hex>"
-  std::string Finish() {
-    std::array<char, crypto_hash_sha256_BYTES> digest;
-    crypto_hash_sha256_final(&state_, reinterpret_cast<unsigned char*>(digest.data()));
-    return absl::StrCat(kContentHash, absl::BytesToHexString({digest.data(), digest.size()}));
-  }
-
- private:
-  crypto_hash_sha256_state state_;
-};
-
 std::string TokenizerHash(const Tokenizer& tokenizer) {
-  Sha256 hash;
-  std::string bytes;
+  std::string all, bytes;
   for (TokenId id = 0; id < tokenizer.n_vocab(); ++id) {
     bytes.clear();
     tokenizer.AppendBytes(id, /*is_first=*/false, &bytes);
-    const uint32_t size = static_cast<uint32_t>(bytes.size());
-    hash.Add({reinterpret_cast<const char*>(&size), sizeof(size)});
-    hash.Add(bytes);
+    absl::StrAppend(&all, bytes.size(), ":", bytes);
   }
-  return hash.Finish();
+  return Sha256Of(all);
 }
 
 std::string TemplateHash(const ModelFiles& files) {
   const absl::StatusOr<std::string> source = files.ReadChatTemplate();
-  if (!source.ok() || source->empty()) return "";
-  Sha256 hash;
-  hash.Add(*source);
-  return hash.Finish();
+  return source.ok() && !source->empty() ? Sha256Of(*source) : "";
 }
 
 bool Differ(absl::string_view a, absl::string_view b) { return !a.empty() && !b.empty() && a != b; }

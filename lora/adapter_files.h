@@ -28,6 +28,9 @@ inline constexpr absl::string_view kAdapterTensorsFile = "adapter_model.safetens
 // field or tensor. The name is the folder's unless the file tells one.
 absl::StatusOr<Adapter> ReadPeftAdapter(absl::string_view folder);
 
+// What a PEFT folder's tensor file says it belongs to, from its header alone.
+absl::StatusOr<BaseIdentity> ReadPeftIdentity(absl::string_view folder);
+
 // `spec` is the base's: the file says too little to undo its order of rows. kInvalidArgument for a
 // delta that the base has no place for.
 absl::StatusOr<Adapter> ReadGgufAdapter(absl::string_view path, const ArchSpec& spec);

@@ -60,6 +60,15 @@ absl::Status AddTensor(const SafetensorsTensor& tensor, const std::string& path,
   return tensors.Add(layer, linear, is_a, tensor.name, view->type, tensor.shape, view->data);
 }
 
+BaseIdentity IdentityIn(const SafetensorsFile& file) {
+  BaseIdentity base;
+  for (const MetadataField& field : kMetadata) {
+    const auto found = file.metadata().find(field.key);
+    if (found != file.metadata().end()) base.*field.field = found->second;
+  }
+  return base;
+}
+
 std::string FolderName(absl::string_view folder) {
   fs::path path = fs::path(std::string(folder)).lexically_normal();
   if (!path.has_filename()) path = path.parent_path();
@@ -67,6 +76,12 @@ std::string FolderName(absl::string_view folder) {
 }
 
 }  // namespace
+
+absl::StatusOr<BaseIdentity> ReadPeftIdentity(absl::string_view folder) {
+  COTERIE_ASSIGN_OR_RETURN(const std::unique_ptr<const SafetensorsFile> file,
+                           SafetensorsFile::Open(absl::StrCat(folder, "/", kAdapterTensorsFile)));
+  return IdentityIn(*file);
+}
 
 absl::StatusOr<Adapter> ReadPeftAdapter(absl::string_view folder) {
   const std::string config_path = absl::StrCat(folder, "/", kAdapterConfigFile);
@@ -78,10 +93,7 @@ absl::StatusOr<Adapter> ReadPeftAdapter(absl::string_view folder) {
   Adapter adapter;
   adapter.name = FolderName(folder);
   adapter.rslora = config.rslora();
-  for (const MetadataField& field : kMetadata) {
-    const auto found = file->metadata().find(field.key);
-    if (found != file->metadata().end()) adapter.base.*field.field = found->second;
-  }
+  adapter.base = IdentityIn(*file);
   if (adapter.base.name.empty()) adapter.base.name = config.base_name();
   if (const auto name = file->metadata().find("coterie.name"); name != file->metadata().end()) {
     COTERIE_RETURN_IF_ERROR(CheckAdapterName(name->second));

@@ -16,6 +16,7 @@ namespace coterie {
 
 void BindExpert(pybind11::module_& module);
 void BindRouter(pybind11::module_& module);
+void BindAdapter(pybind11::module_& module);
 void BindAssistant(pybind11::module_& module);
 void BindInteractions(pybind11::module_& module);
 void BindSimulation(pybind11::module_& module);

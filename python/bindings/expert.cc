@@ -13,7 +13,6 @@
 #include <utility>
 #include <vector>
 
-#include "pybind11/numpy.h"
 #include "pybind11/stl.h"
 
 #include "core/formats/safetensors_folder.h"
@@ -24,6 +23,7 @@
 #include "python/bindings/bindings.h"
 #include "python/bindings/gil.h"
 #include "python/bindings/native_thread.h"
+#include "python/bindings/python_expert.h"
 
 namespace py = pybind11;
 
@@ -63,114 +63,117 @@ Activations ActivationsFrom(const std::string& name) {
   throw py::value_error("activations are 'int8' or 'f32', not '" + name + "'");
 }
 
-class PythonExpert {
- public:
-  static std::shared_ptr<PythonExpert> Open(const std::string& path, const std::string& activations,
-                                            int threads) {
-    const Activations precision = ActivationsFrom(activations);
-    if (threads < 0 || threads > kMaxThreads) {
-      throw py::value_error("threads are between 0 (one per core) and " +
-                            std::to_string(kMaxThreads) + ", not " + std::to_string(threads));
-    }
-    auto expert = CallInterruptibly([path](std::stop_token) { return Expert::Open(path); });
-    return OwnedByPython(std::unique_ptr<PythonExpert>(
-        new PythonExpert(ValueOrRaise(std::move(expert)), precision, threads)));
+DeltaSnapshot DeltasOf(const std::optional<std::shared_ptr<PythonAdapter>>& adapter) {
+  return adapter ? (*adapter)->deltas : nullptr;
+}
+
+}  // namespace
+
+std::shared_ptr<PythonExpert> PythonExpert::Open(const std::string& path,
+                                                 const std::string& activations, int threads) {
+  const Activations precision = ActivationsFrom(activations);
+  if (threads < 0 || threads > kMaxThreads) {
+    throw py::value_error("threads are between 0 (one per core) and " +
+                          std::to_string(kMaxThreads) + ", not " + std::to_string(threads));
   }
+  auto expert = CallInterruptibly([path](std::stop_token) { return Expert::Open(path); });
+  return OwnedByPython(std::unique_ptr<PythonExpert>(
+      new PythonExpert(ValueOrRaise(std::move(expert)), precision, threads)));
+}
 
-  PythonTokenizer tokenizer() const { return PythonTokenizer(expert_); }
+py::array_t<float> PythonExpert::Logits(std::shared_ptr<PythonExpert> self,
+                                        std::vector<TokenId> ids,
+                                        std::optional<std::shared_ptr<PythonAdapter>> adapter) {
+  const int64_t n_tokens = static_cast<int64_t>(ids.size());
+  const int64_t n_vocab = self->expert_->spec().n_vocab;
+  auto computed = CallInterruptibly([self = std::move(self), ids = std::move(ids),
+                                     deltas = DeltasOf(adapter)](const std::stop_token& stop) {
+    return self->ComputeLogits(ids, deltas, stop);
+  });
+  auto* values = new std::vector<float>(ValueOrRaise(std::move(computed)));
+  const py::capsule owner(values, [](void* v) { delete static_cast<std::vector<float>*>(v); });
+  return py::array_t<float>({n_tokens, n_vocab}, values->data(), owner);
+}
 
-  // [n_tokens, n_vocab]
-  static py::array_t<float> Logits(std::shared_ptr<PythonExpert> self, std::vector<TokenId> ids) {
-    const int64_t n_tokens = static_cast<int64_t>(ids.size());
-    const int64_t n_vocab = self->expert_->spec().n_vocab;
-    auto computed = CallInterruptibly(
-        [self = std::move(self), ids = std::move(ids)](const std::stop_token& stop) {
-          return self->ComputeLogits(ids, stop);
-        });
-    auto* values = new std::vector<float>(ValueOrRaise(std::move(computed)));
-    const py::capsule owner(values, [](void* v) { delete static_cast<std::vector<float>*>(v); });
-    return py::array_t<float>({n_tokens, n_vocab}, values->data(), owner);
+Fields PythonExpert::Generate(std::shared_ptr<PythonExpert> self, const py::object& prompt,
+                              int64_t max_tokens, const SamplingOptions& sampling,
+                              const std::vector<std::string>& stop,
+                              std::optional<std::shared_ptr<PythonAdapter>> adapter) {
+  GenerationOptions options;
+  options.sampling = sampling;
+  options.max_tokens = max_tokens;
+  options.stop = stop;
+  const Generation done =
+      ValueOrRaise(CallInterruptibly([self = std::move(self), messages = MessagesFrom(prompt),
+                                      options, deltas = DeltasOf(adapter)](std::stop_token cancel) {
+        return self->Answer(messages, options, deltas, cancel);
+      }));
+  Fields result;
+  result["text"] = TextFrom(done.text);
+  result["finish_reason"] = std::string(FinishReasonName(done.finish_reason));
+  result["prompt_tokens"] = done.n_prompt_tokens;
+  result["completion_tokens"] = done.n_tokens;
+  result["prefill_ms"] = absl::ToDoubleMilliseconds(done.prefill_time);
+  result["first_token_ms"] = absl::ToDoubleMilliseconds(done.first_token_time);
+  result["decode_tokens_per_second"] = done.decode_tokens_per_second();
+  return result;
+}
+
+Fields PythonExpert::Description() const {
+  const ArchSpec& spec = expert_->spec();
+  Fields d;
+  d["architecture"] = spec.architecture;
+  d["n_layers"] = spec.n_layers;
+  d["d_model"] = spec.d_model;
+  d["n_heads"] = spec.n_heads;
+  d["n_kv_heads"] = spec.n_kv_heads;
+  d["head_dim"] = spec.head_dim;
+  d["d_ff"] = spec.d_ff;
+  d["n_vocab"] = spec.n_vocab;
+  d["context_tokens"] = spec.context_tokens;
+  d["weight_bytes"] = expert_->weight_bytes();
+  d["has_chat_template"] = expert_->chat_template() != nullptr;
+  return d;
+}
+
+absl::StatusOr<std::vector<float>> PythonExpert::ComputeLogits(const std::vector<TokenId>& ids,
+                                                               const DeltaSnapshot& adapter,
+                                                               const std::stop_token& stop) {
+  const ArchSpec& spec = expert_->spec();
+  const int64_t n_tokens = static_cast<int64_t>(ids.size());
+  std::vector<float> logits(ids.size() * static_cast<size_t>(spec.n_vocab));
+  KvCache kv(spec, n_tokens);
+  DecoderScratch scratch(spec, kLogitChunkTokens, kLogitChunkTokens, pool_.n_workers(),
+                         adapter == nullptr ? 0 : adapter->max_rank());
+  for (int64_t begin = 0; begin < n_tokens; begin += kLogitChunkTokens) {
+    const int64_t n = std::min(kLogitChunkTokens, n_tokens - begin);
+    const SequenceSlice slice{
+        &kv, {ids.data() + begin, static_cast<size_t>(n)}, LogitRows::kAll, adapter.get()};
+    const absl::Status status = expert_->Forward({&slice, 1}, activations_, pool_, scratch, stop);
+    if (!status.ok()) return status;
+    std::memcpy(logits.data() + begin * spec.n_vocab, scratch.logits().data(),
+                scratch.logits().size() * sizeof(float));
   }
+  return logits;
+}
 
-  static Fields Generate(std::shared_ptr<PythonExpert> self, const py::object& prompt,
-                         int64_t max_tokens, const SamplingOptions& sampling,
-                         const std::vector<std::string>& stop) {
-    GenerationOptions options;
-    options.sampling = sampling;
-    options.max_tokens = max_tokens;
-    options.stop = stop;
-    const Generation done = ValueOrRaise(CallInterruptibly(
-        [self = std::move(self), messages = MessagesFrom(prompt), options](std::stop_token cancel) {
-          return self->Answer(messages, options, cancel);
-        }));
-    Fields result;
-    result["text"] = TextFrom(done.text);
-    result["finish_reason"] = std::string(FinishReasonName(done.finish_reason));
-    result["prompt_tokens"] = done.n_prompt_tokens;
-    result["completion_tokens"] = done.n_tokens;
-    result["prefill_ms"] = absl::ToDoubleMilliseconds(done.prefill_time);
-    result["first_token_ms"] = absl::ToDoubleMilliseconds(done.first_token_time);
-    result["decode_tokens_per_second"] = done.decode_tokens_per_second();
-    return result;
-  }
+absl::StatusOr<Generation> PythonExpert::Answer(const std::vector<Message>& messages,
+                                                const GenerationOptions& options,
+                                                const DeltaSnapshot& adapter,
+                                                std::stop_token cancel) {
+  absl::StatusOr<Encoding> prompt = EncodeConversation(*expert_, messages);
+  if (!prompt.ok()) return prompt.status();
+  const int64_t n_prompt = static_cast<int64_t>(prompt->ids.size());
+  const int64_t n_tokens =
+      std::min(expert_->spec().context_tokens, n_prompt + std::max<int64_t>(options.max_tokens, 0));
+  Session session(*expert_, pool_,
+                  SessionShape::ForTokens(std::max(n_tokens, n_prompt), adapter.get()),
+                  activations_, adapter);
+  return coterie::Generate(
+      session, prompt->ids, options, [](absl::string_view) { return true; }, cancel);
+}
 
-  Fields Description() const {
-    const ArchSpec& spec = expert_->spec();
-    Fields d;
-    d["architecture"] = spec.architecture;
-    d["n_layers"] = spec.n_layers;
-    d["d_model"] = spec.d_model;
-    d["n_heads"] = spec.n_heads;
-    d["n_kv_heads"] = spec.n_kv_heads;
-    d["head_dim"] = spec.head_dim;
-    d["d_ff"] = spec.d_ff;
-    d["n_vocab"] = spec.n_vocab;
-    d["context_tokens"] = spec.context_tokens;
-    d["weight_bytes"] = expert_->weight_bytes();
-    d["has_chat_template"] = expert_->chat_template() != nullptr;
-    return d;
-  }
-
- private:
-  PythonExpert(std::shared_ptr<const Expert> expert, Activations activations, int threads)
-      : expert_(std::move(expert)), activations_(activations), pool_(threads) {}
-
-  // Row-major [n_tokens, n_vocab].
-  absl::StatusOr<std::vector<float>> ComputeLogits(const std::vector<TokenId>& ids,
-                                                   const std::stop_token& stop) {
-    const ArchSpec& spec = expert_->spec();
-    const int64_t n_tokens = static_cast<int64_t>(ids.size());
-    std::vector<float> logits(ids.size() * static_cast<size_t>(spec.n_vocab));
-    KvCache kv(spec, n_tokens);
-    DecoderScratch scratch(spec, kLogitChunkTokens, kLogitChunkTokens, pool_.n_workers());
-    for (int64_t begin = 0; begin < n_tokens; begin += kLogitChunkTokens) {
-      const int64_t n = std::min(kLogitChunkTokens, n_tokens - begin);
-      const SequenceSlice slice{&kv, {ids.data() + begin, static_cast<size_t>(n)}, LogitRows::kAll};
-      const absl::Status status = expert_->Forward({&slice, 1}, activations_, pool_, scratch, stop);
-      if (!status.ok()) return status;
-      std::memcpy(logits.data() + begin * spec.n_vocab, scratch.logits().data(),
-                  scratch.logits().size() * sizeof(float));
-    }
-    return logits;
-  }
-
-  absl::StatusOr<Generation> Answer(const std::vector<Message>& messages,
-                                    const GenerationOptions& options, std::stop_token cancel) {
-    absl::StatusOr<Encoding> prompt = EncodeConversation(*expert_, messages);
-    if (!prompt.ok()) return prompt.status();
-    const int64_t n_prompt = static_cast<int64_t>(prompt->ids.size());
-    const int64_t n_tokens = std::min(expert_->spec().context_tokens,
-                                      n_prompt + std::max<int64_t>(options.max_tokens, 0));
-    Session session(*expert_, pool_, SessionShape::ForTokens(std::max(n_tokens, n_prompt)),
-                    activations_);
-    return coterie::Generate(
-        session, prompt->ids, options, [](absl::string_view) { return true; }, cancel);
-  }
-
-  std::shared_ptr<const Expert> expert_;
-  const Activations activations_;
-  WorkerPool pool_;
-};
+namespace {
 
 // Lists tensors as (name, type, shape), and how many there are of each type.
 class TensorList {
@@ -287,19 +290,21 @@ void BindExpert(py::module_& module) {
       .def_property_readonly("n_vocab", &PythonTokenizer::n_vocab, "Number of tokens.");
 
   BindSampling(module);
-  py::class_<PythonExpert, std::shared_ptr<PythonExpert>>(
-      module, "Expert", "One model file; coterie.Expert is the public face.")
+  // Declared by BindAdapter, whose signatures name it.
+  py::class_<PythonExpert, std::shared_ptr<PythonExpert>>(module.attr("Expert"))
       .def_static("open", &PythonExpert::Open, py::arg("path"), py::kw_only(),
                   py::arg("activations") = "int8", py::arg("threads") = 0,
                   "Opens a GGUF file.\n\nactivations: 'int8' rounds activations to 8 bits per "
                   "block of 32 (fast), 'f32' does not (the reference). threads: 0 means one per "
                   "core.")
-      .def_property_readonly("tokenizer", &PythonExpert::tokenizer, "The file's tokenizer.")
-      .def("logits", &PythonExpert::Logits, py::arg("ids"),
+      .def_property_readonly(
+          "tokenizer", [](const PythonExpert& expert) { return PythonTokenizer(expert.expert()); },
+          "The file's tokenizer.")
+      .def("logits", &PythonExpert::Logits, py::arg("ids"), py::arg("adapter") = py::none(),
            "Logits after each token of one sequence, float32 [n_tokens, n_vocab].")
       .def("generate", &PythonExpert::Generate, py::arg("prompt_or_messages"),
            py::arg("max_tokens"), py::arg("sampling"), py::arg("stop"),
-           "Answers; the fields of coterie.expert.ExpertReply.")
+           py::arg("adapter") = py::none(), "Answers; the fields of coterie.expert.ExpertReply.")
       .def_property_readonly("description", &PythonExpert::Description,
                              "What the file says of its model: dimensions, vocabulary, context.");
 }

@@ -4,6 +4,7 @@
 PYBIND11_MODULE(_coterie, module) {
   module.doc() = "The compiled part of coterie; use `import coterie`.";
   coterie::StopNativeThreadsAtExit();
+  coterie::BindAdapter(module);
   coterie::BindExpert(module);
   coterie::BindRouter(module);
   coterie::BindAssistant(module);

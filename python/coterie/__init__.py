@@ -20,6 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from coterie.adapter import Adapter
     from coterie.assistant import Assistant, Options, Reply, ReplyStream, Route, Timings, Usage
     from coterie.expert import Expert, ExpertReply, inspect
     from coterie.interactions import Interaction, InteractionLog
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "Adapter",
     "Assistant",
     "Busy",
     "DomainScores",
@@ -49,6 +51,7 @@ __all__ = [
 ]
 
 _MODULE_OF = {
+    "Adapter": "adapter",
     "Assistant": "assistant",
     "Options": "assistant",
     "Reply": "assistant",

@@ -6,7 +6,91 @@ import collections.abc
 import numpy
 import numpy.typing
 import typing
-__all__: list[str] = ['Assistant', 'Expert', 'InteractionLog', 'ReplyStream', 'Router', 'SamplingOptions', 'Tokenizer', 'default_router_path', 'inspect', 'simulate']
+__all__: list[str] = ['Adapter', 'AdapterStore', 'Assistant', 'Expert', 'InteractionLog', 'ReplyStream', 'Router', 'SamplingOptions', 'Tokenizer', 'default_router_path', 'inspect', 'simulate']
+class Expert:
+    """
+    One model file; coterie.Expert is the public face.
+    """
+    @staticmethod
+    def open(path: str, *, activations: str = 'int8', threads: typing.SupportsInt | typing.SupportsIndex = 0) -> Expert:
+        """
+        Opens a GGUF file.
+        
+        activations: 'int8' rounds activations to 8 bits per block of 32 (fast), 'f32' does not (the reference). threads: 0 means one per core.
+        """
+    def generate(self, prompt_or_messages: typing.Any, max_tokens: typing.SupportsInt | typing.SupportsIndex, sampling: SamplingOptions, stop: collections.abc.Sequence[str], adapter: Adapter | None = None) -> dict[str, typing.Any]:
+        """
+        Answers; the fields of coterie.expert.ExpertReply.
+        """
+    def logits(self, ids: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], adapter: Adapter | None = None) -> numpy.typing.NDArray[numpy.float32]:
+        """
+        Logits after each token of one sequence, float32 [n_tokens, n_vocab].
+        """
+    @property
+    def description(self) -> dict[str, typing.Any]:
+        """
+        What the file says of its model: dimensions, vocabulary, context.
+        """
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """
+        The file's tokenizer.
+        """
+class Adapter:
+    """
+    A LoRA adapter bound to a base; coterie.Adapter is the public face.
+    """
+    @staticmethod
+    def open(path: str, *, base: Expert, base_id: str = '', base_name: str = '') -> Adapter:
+        """
+        Reads a PEFT folder or a GGUF adapter and binds it to a base.
+        """
+    def save(self, path: str, *, format: str) -> None:
+        """
+        Writes a PEFT folder ('peft') or a GGUF file ('gguf').
+        """
+    @property
+    def description(self) -> dict[str, typing.Any]:
+        """
+        Name, base, layers, ranks, linear layers, parameters and bytes.
+        """
+    @property
+    def warning(self) -> str:
+        """
+        What could not be checked; empty if all was.
+        """
+class AdapterStore:
+    """
+    Versions of adapters in a model store.
+    """
+    def __init__(self, home: str) -> None:
+        """
+        home: the model store.
+        """
+    def list(self) -> list[dict[str, typing.Any]]:
+        """
+        Adapters by name, with their versions.
+        """
+    def load(self, name: str, *, base: Expert, version: typing.SupportsInt | typing.SupportsIndex | None = None) -> Adapter:
+        """
+        Opens a version for an expert.
+        """
+    def publish(self, adapter: Adapter, *, name: str, metrics: str = '') -> int:
+        """
+        Adds a version, makes it current and returns its number.
+        """
+    def remove(self, name: str, version: typing.SupportsInt | typing.SupportsIndex | None = None) -> None:
+        """
+        Deletes a version that is not current; None: all of them.
+        """
+    def rollback(self, name: str, version: typing.SupportsInt | typing.SupportsIndex) -> None:
+        """
+        Makes a version current.
+        """
+    def show(self, name: str, version: typing.SupportsInt | typing.SupportsIndex | None = None) -> dict[str, typing.Any]:
+        """
+        What is in a version; None: in the current one.
+        """
 class Tokenizer:
     """
     Text to token ids and back.
@@ -88,35 +172,6 @@ class SamplingOptions:
     @top_p.setter
     def top_p(self, arg0: typing.SupportsFloat | typing.SupportsIndex) -> None:
         ...
-class Expert:
-    """
-    One model file; coterie.Expert is the public face.
-    """
-    @staticmethod
-    def open(path: str, *, activations: str = 'int8', threads: typing.SupportsInt | typing.SupportsIndex = 0) -> Expert:
-        """
-        Opens a GGUF file.
-        
-        activations: 'int8' rounds activations to 8 bits per block of 32 (fast), 'f32' does not (the reference). threads: 0 means one per core.
-        """
-    def generate(self, prompt_or_messages: typing.Any, max_tokens: typing.SupportsInt | typing.SupportsIndex, sampling: SamplingOptions, stop: collections.abc.Sequence[str]) -> dict[str, typing.Any]:
-        """
-        Answers; the fields of coterie.expert.ExpertReply.
-        """
-    def logits(self, ids: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]) -> numpy.typing.NDArray[numpy.float32]:
-        """
-        Logits after each token of one sequence, float32 [n_tokens, n_vocab].
-        """
-    @property
-    def description(self) -> dict[str, typing.Any]:
-        """
-        What the file says of its model: dimensions, vocabulary, context.
-        """
-    @property
-    def tokenizer(self) -> Tokenizer:
-        """
-        The file's tokenizer.
-        """
 class Router:
     """
     A classifier of prompts; coterie.Router is the public face.

@@ -14,6 +14,10 @@ from coterie import _coterie
 from coterie.native import Native
 from coterie.protocol import FinishReason, Prompt
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from coterie.adapter import Adapter
+
 
 @dataclass(frozen=True)
 class ExpertReply:
@@ -55,12 +59,14 @@ class Expert(Native[_coterie.Expert]):
         """What the file says of its model: dimensions, vocabulary, context."""
         return dict(self._native.description)
 
-    def logits(self, ids: Sequence[int]) -> numpy.typing.NDArray[numpy.float32]:
+    def logits(
+        self, ids: Sequence[int], *, adapter: Adapter | None = None
+    ) -> numpy.typing.NDArray[numpy.float32]:
         """Logits after each token of one sequence: float32 [n_tokens, n_vocab].
 
         Raises ValueError for an id outside the vocabulary. Ctrl-C ends it between two layers.
         """
-        return self._native.logits(list(ids))
+        return self._native.logits(list(ids), adapter._core if adapter is not None else None)
 
     def generate(
         self,
@@ -74,6 +80,7 @@ class Expert(Native[_coterie.Expert]):
         repetition_penalty: float = 1.0,
         seed: int | None = None,
         stop: Sequence[str] = (),
+        adapter: Adapter | None = None,
     ) -> ExpertReply:
         """Answers a prompt or conversation through the file's chat template; greedy by default.
 
@@ -88,7 +95,8 @@ class Expert(Native[_coterie.Expert]):
         sampling.min_p = min_p
         sampling.repetition_penalty = repetition_penalty
         sampling.seed = seed
-        fields = self._native.generate(prompt_or_messages, max_tokens, sampling, list(stop))
+        core = adapter._core if adapter is not None else None
+        fields = self._native.generate(prompt_or_messages, max_tokens, sampling, list(stop), core)
         return ExpertReply(**fields)
 
 

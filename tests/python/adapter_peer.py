@@ -1,0 +1,86 @@
+"""Runs in an interpreter that has torch, transformers, peft and llama-cpp-python: what they make of
+an adapter. test_adapter_peers.py calls it.
+
+    adapter_peer.py make  MODEL.gguf FOLDER      a random adapter of PEFT, saved to FOLDER
+    adapter_peer.py peft  MODEL.gguf FOLDER OUT  float32 logits of PEFT under the adapter in FOLDER
+    adapter_peer.py llama MODEL.gguf FILE OUT    logits of llama.cpp under a GGUF adapter
+
+OUT is a .npy of [n_tokens, n_vocab]. The base is the GGUF file, dequantised for PEFT.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy
+
+# Plain text in tokens that any of the vocabularies has.
+IDS = [(7 * i + 11) % 9000 + 300 for i in range(48)]
+
+
+def base(path: Path) -> Any:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    torch.set_num_threads(2)
+    return AutoModelForCausalLM.from_pretrained(
+        path.parent, gguf_file=path.name, dtype=torch.float32, attn_implementation="eager"
+    ).eval()
+
+
+def save_logits(model: Any, out: str) -> None:
+    import torch
+
+    with torch.no_grad():
+        logits = model(torch.tensor([IDS])).logits[0]
+    numpy.save(out, logits.float().numpy())
+
+
+def make(model_path: Path, folder: str) -> None:
+    """Every kind of layer, a rank, an alpha and a scale that are not the common ones."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=8,
+        lora_alpha=16,
+        use_rslora=True,
+        target_modules=[f"{kind}_proj" for kind in ("q", "k", "v", "o", "gate", "up", "down")],
+        rank_pattern={"model.layers.1.mlp.up_proj": 4, "k_proj": 2},
+        alpha_pattern={"down_proj": 5, "model.layers.0.self_attn.q_proj": 32},
+    )
+    model = get_peft_model(base(model_path), config)
+    torch.manual_seed(1)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.02)
+    model.save_pretrained(folder)
+
+
+def peft(model_path: Path, folder: str, out: str) -> None:
+    from peft import PeftModel
+
+    save_logits(PeftModel.from_pretrained(base(model_path), folder), out)
+
+
+def llama(model_path: Path, file: str, out: str) -> None:
+    from llama_cpp import Llama
+
+    model = Llama(
+        str(model_path),
+        lora_path=file,
+        n_ctx=128,
+        logits_all=True,
+        n_threads=2,
+        verbose=False,
+    )
+    model.eval(IDS)
+    numpy.save(out, numpy.array(model.scores[: len(IDS)], dtype=numpy.float32))
+
+
+if __name__ == "__main__":
+    command = {"make": make, "peft": peft, "llama": llama}[sys.argv[1]]
+    command(Path(sys.argv[2]), *sys.argv[3:])
