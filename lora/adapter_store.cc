@@ -377,7 +377,7 @@ absl::StatusOr<AdapterSummary> AdapterStore::Summarize(const std::string& name) 
     if (error) one.file_bytes = 0;
     if (ledger.ok()) one.n_interactions = static_cast<int64_t>(ledger->first.interactions.size());
     one.problem = std::string((!ledger.ok() ? ledger.status() : base.status()).message());
-    if (base.ok() && version == summary.current) summary.base = *base;
+    if (base.ok() && version <= summary.current) summary.base = *base;
     summary.versions.push_back(std::move(one));
   }
   return summary;

@@ -46,8 +46,8 @@ struct AdapterVersionSummary {
 
 struct AdapterSummary {
   std::string name;
-  int64_t current = 0;                          // 0: nothing was published to the end.
-  BaseIdentity base;                            // Of the current version.
+  int64_t current = 0;  // 0: nothing was published to the end.
+  BaseIdentity base;    // Of the current version, or the newest readable one below it.
   std::vector<AdapterVersionSummary> versions;  // Rising.
 };
 

@@ -37,11 +37,21 @@ Assistant::Assistant(Configuration configuration)
                              .trim = [] { malloc_trim(0); }})),
       scheduler_(configuration_.queue, [this](const BaseId& base) { return WarmthOf(base); }) {
   cache_->SetEventSink([this](const CacheEvent& event) { OnCacheEvent(event); });
+  adapters_ =
+      std::make_unique<AdapterShelf>(configuration_.home, budget_, *cache_,
+                                     [this](const std::string& name, const std::string& problem) {
+                                       Event event;
+                                       event.kind = "adapter_failed";
+                                       event.expert = name;
+                                       event.text = problem;
+                                       Tell(std::move(event));
+                                     });
 }
 
 // The cache goes before what its loads report events to.
 Assistant::~Assistant() {
   upkeep_.reset();
+  adapters_.reset();
   cache_.reset();
 }
 
@@ -60,11 +70,17 @@ absl::StatusOr<std::unique_ptr<Assistant>> Assistant::Open(Configuration configu
   return assistant;
 }
 
+std::shared_ptr<const ExpertCatalog> Assistant::Catalog() const {
+  MutexLock lock(mutex_);
+  return catalog_;
+}
+
 // An expert whose file cannot be used is left out with its reason, so that one bad file does not
 // keep the others from answering.
-absl::Status Assistant::OpenCatalog() {
+absl::StatusOr<ExpertCatalog> Assistant::UsableExperts(std::vector<std::string>& problems,
+                                                       Templates& templates) {
   COTERIE_ASSIGN_OR_RETURN(const ExpertCatalog listed, configuration_.Catalog());
-  problems_ = listed.problems();
+  problems = listed.problems();
   std::vector<ExpertSpec> usable;
   for (const ExpertSpec& spec : listed.experts()) {
     source_->Register(spec.base_id, spec.base_path);
@@ -72,32 +88,39 @@ absl::Status Assistant::OpenCatalog() {
     if (status.ok() && !spec.chat_template.empty()) {
       auto parsed = ChatTemplate::Parse(spec.chat_template, spec.name);
       status = parsed.status();
-      if (parsed.ok()) templates_[spec.name] = *std::move(parsed);
+      if (parsed.ok()) templates[spec.name] = *std::move(parsed);
     }
     if (status.ok()) {
       usable.push_back(spec);
     } else {
-      problems_.push_back(absl::StrCat(spec.name, ": ", status.message()));
+      problems.push_back(absl::StrCat(spec.name, ": ", status.message()));
     }
   }
-  if (usable.empty()) {
+  return ExpertCatalog::FromSpecs(std::move(usable));
+}
+
+absl::Status Assistant::OpenCatalog() {
+  COTERIE_ASSIGN_OR_RETURN(ExpertCatalog usable, UsableExperts(problems_, templates_));
+  if (usable.experts().empty()) {
     return absl::NotFoundError(absl::StrCat(
         "there is no expert to answer; fetch one with `coterie pull smollm2-135m` or add a file "
         "with `coterie add FILE.gguf`: store=",
         configuration_.home,
         problems_.empty() ? "" : "; left out: ", absl::StrJoin(problems_, "; ")));
   }
-  COTERIE_ASSIGN_OR_RETURN(catalog_, ExpertCatalog::FromSpecs(std::move(usable)));
+  MutexLock lock(mutex_);
+  catalog_ = std::make_shared<const ExpertCatalog>(std::move(usable));
   return absl::OkStatus();
 }
 
 absl::Status Assistant::PinExperts() {
-  for (const ExpertSpec& spec : catalog_.experts()) {
+  const std::shared_ptr<const ExpertCatalog> catalog = Catalog();
+  for (const ExpertSpec& spec : catalog->experts()) {
     if (spec.pinned) COTERIE_RETURN_IF_ERROR(cache_->Pin(spec.base_id));
   }
   // Of experts that share a base, the one that stays longest decides.
   std::map<BaseId, absl::Duration> longest;
-  for (const ExpertSpec& spec : catalog_.experts()) {
+  for (const ExpertSpec& spec : catalog->experts()) {
     const absl::Duration its = spec.keep_alive.value_or(configuration_.cache.keep_alive);
     absl::Duration& kept = longest.try_emplace(spec.base_id, its).first->second;
     kept = std::max(kept, its);
@@ -136,9 +159,10 @@ absl::Status Assistant::CheckBudget() const {
 }
 
 ExpertTable Assistant::BuildExpertTable() const {
+  const std::shared_ptr<const ExpertCatalog> catalog = Catalog();
   const int64_t limit = budget_.Snapshot().limit_bytes - router_bytes_.bytes();
   ExpertTable table;
-  for (const ExpertSpec& spec : catalog_.experts()) {
+  for (const ExpertSpec& spec : catalog->experts()) {
     ExpertRow row;
     row.name = spec.name;
     row.quality = spec.worth.quality;
@@ -156,10 +180,11 @@ ExpertTable Assistant::BuildExpertTable() const {
 // A base model without a chat template continues text and answers nobody: it is asked by name, or
 // where there is nothing else.
 ExpertTable Assistant::BuildDispatchTable() const {
+  const std::shared_ptr<const ExpertCatalog> catalog = Catalog();
   const ExpertTable all = BuildExpertTable();
   ExpertTable answering;
   for (const ExpertRow& row : all) {
-    const absl::StatusOr<const ExpertSpec*> spec = catalog_.Find(row.name);
+    const absl::StatusOr<const ExpertSpec*> spec = catalog->Find(row.name);
     if (!spec.ok()) continue;
     const absl::StatusOr<BaseProfile> profile = source_->Profile((*spec)->base_id);
     const bool has_template = profile.ok() && profile->has_chat_template;
@@ -169,10 +194,11 @@ ExpertTable Assistant::BuildDispatchTable() const {
 }
 
 Residency Assistant::ResidentExperts() const {
+  const std::shared_ptr<const ExpertCatalog> catalog = Catalog();
   Residency residency;
   for (const BaseResidency& base : cache_->Snapshot().bases) {
     if (base.state != BaseState::kReady) continue;
-    for (const ExpertSpec& spec : catalog_.experts()) {
+    for (const ExpertSpec& spec : catalog->experts()) {
       if (spec.base_id == base.base) residency.experts.push_back(spec.name);
     }
   }
@@ -223,7 +249,7 @@ absl::StatusOr<Route> Assistant::RouteRequest(const Request& request) const {
   if (request.expert.empty()) {
     return RouteText(AskedText(request.messages), StateOf(request.conversation));
   }
-  COTERIE_RETURN_IF_ERROR(catalog_.Find(request.expert).status());
+  COTERIE_RETURN_IF_ERROR(Catalog()->Find(request.expert).status());
   Route route;
   route.expert = request.expert;
   route.reason = "asked for by name";
@@ -251,10 +277,11 @@ void Assistant::Remember(const std::string& conversation, const Choice& choice) 
 }
 
 std::vector<ExpertStatus> Assistant::Experts() const {
+  const std::shared_ptr<const ExpertCatalog> catalog = Catalog();
   const Residency residency = ResidentExperts();
   const ExpertTable table = BuildExpertTable();
   std::vector<ExpertStatus> experts;
-  for (const ExpertSpec& spec : catalog_.experts()) {
+  for (const ExpertSpec& spec : catalog->experts()) {
     ExpertStatus status{spec, residency.Contains(spec.name), false};
     for (const ExpertRow& row : table) {
       if (row.name == spec.name) status.fits = row.fits;
@@ -269,8 +296,8 @@ AssistantStats Assistant::Stats() const {
   for (const BaseId& base : cache.churn.bases) {  // People know experts, not bases.
     absl::StrReplaceAll({{base, ExpertsOn(base)}}, &cache.churn.advice);
   }
-  return {budget_.Snapshot(), std::move(cache),   cache_->Snapshot(),
-          Experts(),          scheduler_.Stats(), memory_is_short_.load()};
+  return {budget_.Snapshot(),   std::move(cache),   cache_->Snapshot(),     Experts(),
+          adapters_->Entries(), scheduler_.Stats(), memory_is_short_.load()};
 }
 
 std::vector<Event> Assistant::TakeEvents() {
@@ -282,8 +309,9 @@ std::vector<Event> Assistant::TakeEvents() {
 }
 
 std::string Assistant::ExpertsOn(const BaseId& base) const {
+  const std::shared_ptr<const ExpertCatalog> catalog = Catalog();
   std::vector<absl::string_view> names;
-  for (const ExpertSpec& spec : catalog_.experts()) {
+  for (const ExpertSpec& spec : catalog->experts()) {
     if (spec.base_id == base) names.push_back(spec.name);
   }
   return absl::StrJoin(names, ", ");

@@ -26,6 +26,7 @@
 #include "lora/interaction_log.h"
 #include "router/dispatch.h"
 #include "router/router.h"
+#include "runtime/adapter_shelf.h"
 #include "runtime/configuration.h"
 #include "runtime/periodic_task.h"
 #include "runtime/pressure_guard.h"
@@ -51,6 +52,7 @@ struct Route {
 struct Reply {
   std::string id;
   std::string expert;
+  std::string adapter;  // The version that answered, "home@3"; empty: none.
   Route route;
   Generation generation;
   Residence residence = Residence::kHit;
@@ -71,13 +73,15 @@ struct AssistantStats {
   CacheStats cache;
   CacheSnapshot bases;
   std::vector<ExpertStatus> experts;
+  std::vector<AdapterShelf::Entry> adapters;  // Those in memory.
   RequestQueueStats queue;
   bool memory_is_short = false;  // The system is: see PressureGuard.
 };
 
 // Something that happened, mostly to memory, for people and logs.
 struct Event {
-  std::string kind;  // "loading", "loaded", "evicted", "load_failed", "log_failed"
+  // "loading", "loaded", "evicted", "load_failed", "log_failed", "adapter_failed"
+  std::string kind;
   std::string expert;
   int64_t bytes = 0;
   int64_t done_bytes = 0;  // "loading": read so far.
@@ -99,7 +103,8 @@ class Assistant {
 
   // Routes, loads if need be, and answers; the sink gets the text as it is written.
   //   kInvalidArgument     no messages, text that is not UTF-8, options out of range
-  //   kNotFound            the named expert does not exist
+  //   kNotFound            the named expert or adapter does not exist
+  //   kFailedPrecondition  the named adapter is one of another base, with both ids
   //   kOutOfRange          the prompt is longer than the expert's context; nothing is cut silently
   //   kResourceExhausted   the expert and this prompt can never fit the budget
   //   kUnavailable         too many requests wait already, with the numbers
@@ -119,6 +124,10 @@ class Assistant {
 
   // Null if none is kept.
   InteractionLog* interactions() const { return interactions_.get(); }
+
+  // Finds the experts that adapters of the store make: each whose base is in the store is one. New
+  // versions of adapters need no call: an answer takes the version that is current when it begins.
+  absl::Status ReloadAdapters();
 
   // Decides only; loads nothing and changes nothing.
   absl::StatusOr<Route> Decide(absl::string_view prompt) const;
@@ -143,6 +152,15 @@ class Assistant {
 
   explicit Assistant(Configuration configuration);
   absl::Status OpenCatalog();
+  // The experts whose files can be used; what is wrong with the others is added to `problems`.
+  // Chat templates that replace the files' own, by expert.
+  using Templates = std::map<std::string, std::unique_ptr<const ChatTemplate>>;
+  absl::StatusOr<ExpertCatalog> UsableExperts(std::vector<std::string>& problems,
+                                              Templates& templates);
+  std::shared_ptr<const ExpertCatalog> Catalog() const;
+  // What an answer of this expert is given with now; null: nothing.
+  absl::StatusOr<DeltaSnapshot> AdapterFor(const Request& request, const ExpertSpec& spec,
+                                           const BaseProfile& profile);
   absl::Status OpenRouter();
   absl::Status CheckBudget() const;
   absl::Status PinExperts();
@@ -179,7 +197,6 @@ class Assistant {
   std::vector<std::string> problems_;
   WorkerPool pool_;
   MemoryBudget budget_;
-  ExpertCatalog catalog_;
   std::map<std::string, std::unique_ptr<const ChatTemplate>> templates_;  // Overrides, by expert.
   std::unique_ptr<TaughtRouter> router_;
   Reservation router_bytes_;                      // Without what was taught.
@@ -188,6 +205,7 @@ class Assistant {
   std::atomic<bool> told_of_log_{false};          // That something could not be logged.
   std::unique_ptr<FileBaseSource> source_;
   std::unique_ptr<ExpertCache> cache_;
+  std::unique_ptr<AdapterShelf> adapters_;
   RequestScheduler scheduler_;
   std::unique_ptr<RequestLog> log_;  // Null: none is kept.
   PressureGuard guard_;              // Of the upkeep's thread.
@@ -195,6 +213,7 @@ class Assistant {
   std::atomic<uint64_t> next_reply_{1};
 
   mutable Mutex mutex_;
+  std::shared_ptr<const ExpertCatalog> catalog_ ABSL_GUARDED_BY(mutex_);  // Replaced as a whole.
   std::map<std::string, Conversation> conversations_ ABSL_GUARDED_BY(mutex_);
   uint64_t use_clock_ ABSL_GUARDED_BY(mutex_) = 0;
   std::deque<Event> events_ ABSL_GUARDED_BY(mutex_);

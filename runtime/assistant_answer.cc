@@ -55,8 +55,12 @@ absl::string_view ResidenceName(Residence residence) {
 class Assistant::Answer {
  public:
   Answer(Assistant& assistant, const Request& request, const ExpertSpec& spec,
-         const BaseProfile& profile)
-      : assistant_(assistant), request_(request), spec_(spec), profile_(profile) {
+         const BaseProfile& profile, DeltaSnapshot adapter)
+      : assistant_(assistant),
+        request_(request),
+        spec_(spec),
+        profile_(profile),
+        adapter_(std::move(adapter)) {
     options_.sampling = request.sampling.Over(spec.sampling.value_or(SamplingOptions()));
     options_.max_tokens = request.max_tokens;
     options_.stop = request.stop;
@@ -105,7 +109,8 @@ class Assistant::Answer {
 
   absl::StatusOr<Generation> Write(TextSink sink, std::stop_token cancel) {
     Session session(ExpertOf(lease_), assistant_.pool_,
-                    ShapeFor(static_cast<int64_t>(prompt_.ids.size())));
+                    ShapeFor(static_cast<int64_t>(prompt_.ids.size())), Activations::kInt8,
+                    adapter_);
     return coterie::Generate(session, prompt_.ids, options_, sink, std::move(cancel));
   }
 
@@ -122,7 +127,8 @@ class Assistant::Answer {
 
   SessionShape ShapeFor(int64_t n_prompt) const {
     const int64_t n_tokens = n_prompt + std::max<int64_t>(1, options_.max_tokens);
-    SessionShape shape = SessionShape::ForTokens(std::min(context_tokens_, n_tokens));
+    SessionShape shape =
+        SessionShape::ForTokens(std::min(context_tokens_, n_tokens), adapter_.get());
     shape.chunk_tokens = std::min(shape.chunk_tokens, std::max<int64_t>(1, n_prompt));
     return shape;
   }
@@ -145,6 +151,7 @@ class Assistant::Answer {
   const Request& request_;
   const ExpertSpec& spec_;
   const BaseProfile& profile_;
+  const DeltaSnapshot adapter_;  // Null: none.
   GenerationOptions options_;
   const ChatTemplate* template_ = nullptr;  // Instead of the file's own.
   std::vector<Message> messages_;
@@ -166,7 +173,8 @@ absl::StatusOr<Reply> Assistant::Generate(const Request& request, TextSink sink,
   Reply reply;
   COTERIE_ASSIGN_OR_RETURN(reply.route, RouteRequest(request));
   reply.expert = reply.route.expert;
-  COTERIE_ASSIGN_OR_RETURN(const ExpertSpec* spec, catalog_.Find(reply.expert));
+  const std::shared_ptr<const ExpertCatalog> catalog = Catalog();  // Holds the expert.
+  COTERIE_ASSIGN_OR_RETURN(const ExpertSpec* spec, catalog->Find(reply.expert));
   std::vector<Message> asked;
   COTERIE_RETURN_IF_ERROR(
       AnswerInTurn(request, *spec, start, sink, std::move(cancel), reply, asked));
@@ -186,7 +194,9 @@ absl::Status Assistant::AnswerInTurn(const Request& request, const ExpertSpec& s
       RequestScheduler::Turn turn,
       scheduler_.Enter(spec.base_id, request.priority, request.deadline, cancel));
   const absl::Duration turn_time = absl::Now() - in_line;
-  Answer answer(*this, request, spec, profile);
+  COTERIE_ASSIGN_OR_RETURN(DeltaSnapshot adapter, AdapterFor(request, spec, profile));
+  if (adapter != nullptr) reply.adapter = adapter->version();
+  Answer answer(*this, request, spec, profile, std::move(adapter));
   COTERIE_RETURN_IF_ERROR(answer.Acquire(cancel));
   turn.NoteGranted();
   const absl::Duration until_prefill = absl::Now() - start;

@@ -53,7 +53,7 @@ void Assistant::Log(const Request& request, const ExpertSpec& spec, absl::Time s
   interaction.reply = reply.generation.text;
   interaction.expert = spec.name;
   interaction.base = spec.base_id;
-  interaction.adapter = spec.adapter;
+  interaction.adapter = reply.adapter;
   if (!reply.route.domains.ranked.empty()) {
     interaction.route.domain = reply.route.domains.ranked.front().domain;
     interaction.route.confidence = reply.route.domains.ranked.front().probability;

@@ -47,9 +47,10 @@ Warmth Assistant::WarmthOf(const BaseId& base) const {
 // The expert that the router would have named next is the likeliest to be wanted next.
 void Assistant::NoteSecondChoice(const Route& route) {
   if (!configuration_.cache.prefetch) return;
+  const std::shared_ptr<const ExpertCatalog> catalog = Catalog();
   for (const ExpertScore& score : route.choice.scores) {
     if (score.expert == route.expert || !score.fits) continue;
-    const absl::StatusOr<const ExpertSpec*> spec = catalog_.Find(score.expert);
+    const absl::StatusOr<const ExpertSpec*> spec = catalog->Find(score.expert);
     if (!spec.ok()) continue;
     MutexLock lock(mutex_);
     second_choice_ = (*spec)->base_id;
@@ -59,6 +60,7 @@ void Assistant::NoteSecondChoice(const Route& route) {
 
 void Assistant::Upkeep() {
   cache_->Tick();
+  adapters_->DropIdle([this](const BaseId& base) { return WarmthOf(base) == Warmth::kReady; });
   // Another process may have been told what this one's router should know.
   if (interactions_ != nullptr && interactions_->LastChange().value_or(0) != taught_change_) {
     (void)TeachRouter();  // What fails now is tried again with the next change.

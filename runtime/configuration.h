@@ -87,9 +87,10 @@ struct Configuration {
   ServerConfiguration server;
   CacheConfiguration cache;
   RequestQueueOptions queue;
-  LearningConfiguration learning;            // log_path: $COTERIE_INTERACTIONS if set.
-  std::vector<ExpertConfiguration> experts;  // Empty: every model of the store is an expert.
-  std::string source;                        // The file, for messages; empty without one.
+  LearningConfiguration learning;  // log_path: $COTERIE_INTERACTIONS if set.
+  // Empty: every model of the store is an expert, and every adapter of the store on its base.
+  std::vector<ExpertConfiguration> experts;
+  std::string source;  // The file, for messages; empty without one.
 
   static absl::StatusOr<Configuration> Default();
 

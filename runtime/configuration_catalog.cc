@@ -1,5 +1,6 @@
 // The experts that a configuration names.
 
+#include <algorithm>
 #include <filesystem>
 #include <string>
 #include <utility>
@@ -9,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "core/base/status_macros.h"
+#include "lora/adapter_store.h"
 #include "runtime/configuration.h"
 
 namespace coterie {
@@ -41,6 +43,43 @@ absl::StatusOr<ExpertSpec> BuildSpec(const ExpertConfiguration& expert, const Ex
   return spec;
 }
 
+// What an adapter that nobody measured is worth beside its base: as much, but for a tie, so that
+// prompts it was not made for go on to the base.
+ExpertQuality JustBehind(ExpertQuality base) {
+  for (auto& [domain, quality] : base.quality) quality *= 0.999;
+  return base;
+}
+
+// Every adapter in the store whose base is in the store makes an expert of its name.
+void AddAdapterExperts(const std::string& home, const ExpertCatalog& store,
+                       const MeasuredQuality& measured, std::vector<ExpertSpec>& specs,
+                       std::vector<std::string>& problems) {
+  const absl::StatusOr<std::vector<AdapterSummary>> adapters = AdapterStore(home).List();
+  if (!adapters.ok()) {
+    problems.emplace_back(adapters.status().message());
+    return;
+  }
+  for (const AdapterSummary& adapter : *adapters) {
+    if (adapter.current == 0 || adapter.base.id.empty()) continue;
+    const auto base =
+        std::find_if(store.experts().begin(), store.experts().end(),
+                     [&](const ExpertSpec& spec) { return spec.base_id == adapter.base.id; });
+    if (base == store.experts().end()) continue;
+    if (std::any_of(specs.begin(), specs.end(),
+                    [&](const ExpertSpec& spec) { return spec.name == adapter.name; })) {
+      problems.push_back(absl::StrCat("adapter ", adapter.name,
+                                      " makes no expert, for a model has its name; name it in a "
+                                      "configuration: [[expert]] adapter"));
+      continue;
+    }
+    ExpertSpec spec = *base;
+    spec.name = spec.adapter = adapter.name;
+    spec.worth = JustBehind(measured.Over(std::move(spec.worth), spec.base_id, ""));
+    spec.worth = measured.Over(std::move(spec.worth), spec.base_id, spec.adapter);
+    specs.push_back(std::move(spec));
+  }
+}
+
 }  // namespace
 
 absl::StatusOr<ExpertCatalog> Configuration::Catalog() const {
@@ -57,6 +96,7 @@ absl::StatusOr<ExpertCatalog> Configuration::Catalog() const {
       spec.worth = measured->Over(std::move(spec.worth), spec.base_id, spec.adapter);
       specs.push_back(std::move(spec));
     }
+    AddAdapterExperts(home, store, *measured, specs, problems);
   }
   for (const ExpertConfiguration& expert : experts) {
     absl::StatusOr<ExpertSpec> spec = BuildSpec(expert, store, *measured);

@@ -42,6 +42,8 @@ struct Request {
   int64_t max_tokens = 256;
   std::vector<std::string> stop;  // Strings that end the answer; they are not part of it.
   std::string expert;             // Empty: the router chooses.
+  // An adapter of the store to answer with: none: the expert's own; empty: without any.
+  std::optional<std::string> adapter;
   // Requests with one name are one conversation: the router stays with an expert as long as the
   // topic does. Empty: a conversation of its own.
   std::string conversation;

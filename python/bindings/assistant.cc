@@ -82,6 +82,7 @@ Fields ReplyFields(const Reply& reply) {
   d["id"] = reply.id;
   d["text"] = TextFrom(generation.text);
   d["expert"] = reply.expert;
+  d["adapter"] = reply.adapter;
   d["finish_reason"] = std::string(FinishReasonName(generation.finish_reason));
   d["route"] = RouteFields(reply.route);
   py::dict usage;
@@ -221,6 +222,15 @@ Fields StatsFields(const AssistantStats& stats) {
     experts.append(row);
   }
   d["experts"] = experts;
+  py::list adapters;
+  for (const AdapterShelf::Entry& adapter : stats.adapters) {
+    Fields row;
+    row["adapter"] = adapter.label;
+    row["base"] = adapter.base;
+    row["bytes"] = adapter.bytes;
+    adapters.append(row);
+  }
+  d["adapters"] = adapters;
   d["counters"] = CounterFields(stats);
   d["evictions"] = EvictionFields(stats.cache);
   d["queue"] = QueueFields(stats);
@@ -246,6 +256,7 @@ Request RequestFrom(const py::object& prompt_or_messages, const Fields& options)
   request.max_tokens = Optional<int64_t>(options, "max_tokens").value_or(request.max_tokens);
   request.stop = Optional<std::vector<std::string>>(options, "stop").value_or(request.stop);
   request.expert = Optional<std::string>(options, "expert").value_or("");
+  request.adapter = Optional<std::string>(options, "adapter");
   request.conversation = Optional<std::string>(options, "conversation").value_or("");
   if (const auto priority = Optional<std::string>(options, "priority")) {
     request.priority = ValueOrRaise(ParsePriority(*priority));
@@ -383,6 +394,15 @@ std::vector<Fields> ExpertList(const Assistant& assistant) {
   return experts;
 }
 
+void ReloadAdapters(Assistant& assistant) {
+  absl::Status status;
+  {
+    GilReleased released;
+    status = assistant.ReloadAdapters();
+  }
+  RaiseIfError(status);
+}
+
 // Eviction gives memory back to the system, which takes its time.
 void SetMemoryBudget(Assistant& assistant, int64_t bytes) {
   absl::Status status;
@@ -433,6 +453,7 @@ void BindAssistant(py::module_& module) {
       .def(
           "stats", [](const Assistant& assistant) { return StatsFields(assistant.Stats()); },
           "Budget, bytes by purpose, experts and counters.")
+      .def("reload_adapters", &ReloadAdapters, "Finds the experts that new adapters make.")
       .def("experts", &ExpertList, "The experts in the order of their names.")
       .def("events", &EventList, "What happened to memory since the last call, oldest first.")
       .def("set_memory_budget", &SetMemoryBudget, py::arg("budget"), "Changes the budget (bytes).")

@@ -274,6 +274,10 @@ class Assistant:
         """
         Models that were left out, and why.
         """
+    def reload_adapters(self) -> None:
+        """
+        Finds the experts that new adapters make.
+        """
     def route(self, prompt: str) -> dict[str, typing.Any]:
         """
         Decides only: the fields of coterie.Route.

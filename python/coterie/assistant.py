@@ -37,6 +37,8 @@ class Options(TypedDict, total=False):
     """Strings that end the answer; they are not part of it."""
     expert: str | None
     """Who answers, by name; the router chooses if None."""
+    adapter: str | None
+    """An adapter of the store to answer with, by name; "": none, None: the expert's own."""
     conversation: str | None
     """A name under which requests belong together: the router stays with an expert as long as the
     topic does."""
@@ -92,6 +94,7 @@ class Timings:
 @dataclass(frozen=True)
 class Reply:
     """An answer. finish_reason: "stop", "length" (max_tokens), "context" (no room) or "cancelled".
+    adapter: the version that answered, such as "home@3"; empty: none.
 
     logprobs, if asked for: one dict a token with "token", "bytes", "logprob" and "top", a list of
     (token, bytes, logprob), most likely first.
@@ -105,6 +108,7 @@ class Reply:
     usage: Usage
     timings: Timings
     logprobs: list[dict[str, Any]] | None = field(default=None, repr=False)
+    adapter: str = ""
 
 
 def _reply(fields: dict[str, Any]) -> Reply:
@@ -255,13 +259,18 @@ class Assistant(Native[_coterie.Assistant]):
         """Decides only, in milliseconds: loads nothing and changes nothing."""
         return Route(**self._native.route(prompt))
 
+    def reload_adapters(self) -> None:
+        """Finds the experts that adapters published since then make. New versions of an adapter
+        need no call: an answer takes the one that is current when it begins."""
+        self._native.reload_adapters()
+
     def experts(self) -> list[dict[str, Any]]:
         """The experts by name: path, bytes, quality per domain, resident, fits."""
         return list(self._native.experts())
 
     def events(self) -> list[dict[str, Any]]:
         """What happened since the last call, oldest first: dicts with "kind" ("loading", "loaded",
-        "evicted", "load_failed", "log_failed"), "expert", "bytes", "text" and "reason"."""
+        "evicted", "load_failed", "log_failed", "adapter_failed"), "expert", "bytes", "text" and "reason"."""
         return list(self._native.events())
 
     def stats(self) -> dict[str, Any]:
