@@ -100,15 +100,22 @@ absl::Status CheckFits(const Adapter& adapter, const ArchSpec& spec, const BaseI
 absl::StatusOr<std::string> Bind(Adapter& adapter, const ArchSpec& spec, const BaseIdentity& base) {
   COTERIE_RETURN_IF_ERROR(CheckFits(adapter, spec, base));
   const BaseIdentity stated = std::exchange(adapter.base, base);
+  // What only the file knows stays.
   if (!stated.name.empty()) adapter.base.name = stated.name;
-  if (!stated.id.empty()) return std::string();
-  std::string warning = absl::StrCat(
-      "the adapter names no base by hash; it was checked by architecture and shapes only, and is "
-      "now bound to ",
-      base.name, base.id.empty() ? "" : absl::StrCat(" (", base.id, ")"));
+  if (!stated.id.empty()) {
+    adapter.base.id = stated.id;
+    return std::string();
+  }
+  std::string warning =
+      "the adapter names no base by hash; it was checked by architecture and shapes only";
+  if (!base.id.empty())
+    absl::StrAppend(&warning, ", and is now bound to ", base.name, " (", base.id, ")");
   if (stated.name.empty()) return warning;
-  return absl::StrCat(warning, "; it says that it was trained on ", Quote(stated.name),
-                      LookAlike(stated.name, base.name) ? "" : ", which looks like another model");
+  absl::StrAppend(&warning, "; it says that it was trained on ", Quote(stated.name));
+  if (!base.name.empty() && !LookAlike(stated.name, base.name)) {
+    absl::StrAppend(&warning, ", which looks like another model");
+  }
+  return warning;
 }
 
 void PermuteRows(const ArchSpec& spec, RowOrder to, LinearDelta& delta) {

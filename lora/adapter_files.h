@@ -46,4 +46,7 @@ absl::Status WritePeftAdapter(const Adapter& adapter, absl::string_view folder);
 // a delta that the base has no place for.
 absl::Status WriteGgufAdapter(const Adapter& adapter, const ArchSpec& spec, absl::string_view path);
 
+// "blk.3.attn_q.weight", llama.cpp's name of the matrix that a delta changes.
+std::string GgufTensorName(const LinearDelta& delta);
+
 }  // namespace coterie

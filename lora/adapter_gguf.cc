@@ -33,8 +33,7 @@ constexpr IdentityKey kIdentity[] = {{"coterie.base_id", &BaseIdentity::id},
 constexpr const char* kRefusedKeys[] = {"adapter.alora.invocation_tokens"};
 
 std::string TensorName(const LinearDelta& delta, bool is_a) {
-  return absl::StrCat("blk.", delta.layer, ".", kTensors[static_cast<size_t>(delta.linear)],
-                      ".weight.lora_", is_a ? "a" : "b");
+  return absl::StrCat(GgufTensorName(delta), ".lora_", is_a ? "a" : "b");
 }
 
 bool ParseTensorName(absl::string_view name, int64_t& layer, LayerLinear& linear, bool& is_a) {
@@ -96,6 +95,11 @@ absl::StatusOr<std::vector<LinearDelta>> ReadDeltas(const GgufFile& file) {
 bool HasAdjacentRows(const ArchSpec& spec) { return spec.architecture == "llama"; }
 
 }  // namespace
+
+std::string GgufTensorName(const LinearDelta& delta) {
+  return absl::StrCat("blk.", delta.layer, ".", kTensors[static_cast<size_t>(delta.linear)],
+                      ".weight");
+}
 
 absl::StatusOr<Adapter> ReadGgufAdapter(absl::string_view path, const ArchSpec& spec) {
   COTERIE_ASSIGN_OR_RETURN(const std::unique_ptr<const GgufFile> file, GgufFile::Open(path));

@@ -52,11 +52,19 @@ void SyncFolder(const std::string& folder) {
 }
 
 absl::Status WriteFileAtomically(absl::string_view path, absl::string_view bytes) {
+  return WriteFileAtomically(path, absl::MakeConstSpan(&bytes, 1));
+}
+
+absl::Status WriteFileAtomically(absl::string_view path,
+                                 absl::Span<const absl::string_view> pieces) {
   const std::string final_path(path);
   std::string part_path = absl::StrCat(path, ".XXXXXX");
   const int fd = ::mkostemp(part_path.data(), O_CLOEXEC);
   if (fd < 0) return FileError("cannot create", final_path, errno);
-  absl::Status status = WriteAll(fd, bytes, final_path);
+  absl::Status status;
+  for (size_t i = 0; i < pieces.size() && status.ok(); ++i) {
+    status = WriteAll(fd, pieces[i], final_path);
+  }
   // mkostemp makes the file private; models are readable like any other file.
   if (status.ok() && ::fchmod(fd, 0644) != 0) status = FileError("cannot write", final_path, errno);
   if (status.ok() && ::fsync(fd) != 0) status = FileError("cannot write", final_path, errno);

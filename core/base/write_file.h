@@ -4,6 +4,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
+#include "absl/types/span.h"
 
 namespace coterie {
 
@@ -12,6 +13,9 @@ namespace coterie {
 // kNotFound if the folder does not exist, kPermissionDenied, kResourceExhausted for a full disk,
 // else kInternal; all name the file and the system's reason.
 absl::Status WriteFileAtomically(absl::string_view path, absl::string_view bytes);
+// The same from pieces, which stand in the file one after another.
+absl::Status WriteFileAtomically(absl::string_view path,
+                                 absl::Span<const absl::string_view> pieces);
 
 // Makes renames in a folder survive a power cut. What cannot be synced (some network folders) is
 // none the worse.

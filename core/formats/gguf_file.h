@@ -86,6 +86,7 @@ class GgufFile {
 
  private:
   friend class GgufParser;
+  friend class GgufWriter;  // Copies keys as they are.
 
   struct Value {
     uint32_t type = 0;  // GGUF value type; for arrays the element type.

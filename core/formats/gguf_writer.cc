@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 
 #include "core/base/status_macros.h"
 #include "core/base/write_file.h"
@@ -103,6 +104,18 @@ void GgufWriter::SetFloatArray(absl::string_view key, absl::Span<const float> va
   for (const float value : values) Append<float>(encoded_values_, value);
 }
 
+void GgufWriter::CopyKey(const GgufFile& file, absl::string_view key) {
+  const absl::StatusOr<const GgufFile::Value*> value = file.FindValue(key);
+  if (!value.ok()) return Refuse("a GGUF key to copy is missing", key);
+  if ((*value)->is_array) {
+    BeginArray(key, (*value)->type, (*value)->count);
+  } else {
+    BeginValue(key, (*value)->type);
+  }
+  encoded_values_.append(reinterpret_cast<const char*>((*value)->bytes.data()),
+                         (*value)->bytes.size());
+}
+
 void GgufWriter::AddTensor(absl::string_view name, TensorType type, absl::Span<const int64_t> shape,
                            absl::Span<const uint8_t> bytes) {
   if (!IsPlainName(name) || name.size() > kMaxTensorNameBytes) {
@@ -140,19 +153,30 @@ std::string GgufWriter::Head() const {
   return head;
 }
 
-absl::StatusOr<std::string> GgufWriter::Serialize() const {
+// The file as it lies in memory already: `head`, then each tensor with its padding.
+absl::StatusOr<std::vector<absl::string_view>> GgufWriter::Pieces(std::string& head) const {
+  static constexpr char kPadding[kAlignment] = {};
   COTERIE_RETURN_IF_ERROR(status_);
-  std::string file = Head();
+  head = Head();
+  std::vector<absl::string_view> pieces = {head};
   for (const Tensor& tensor : tensors_) {
-    file.append(reinterpret_cast<const char*>(tensor.bytes.data()), tensor.bytes.size());
-    file.resize(Padded(file.size()));
+    const size_t n = tensor.bytes.size();
+    pieces.emplace_back(reinterpret_cast<const char*>(tensor.bytes.data()), n);
+    pieces.emplace_back(kPadding, Padded(n) - n);
   }
-  return file;
+  return pieces;
+}
+
+absl::StatusOr<std::string> GgufWriter::Serialize() const {
+  std::string head;
+  COTERIE_ASSIGN_OR_RETURN(const std::vector<absl::string_view> pieces, Pieces(head));
+  return absl::StrJoin(pieces, "");
 }
 
 absl::Status GgufWriter::Write(absl::string_view path) const {
-  COTERIE_ASSIGN_OR_RETURN(const std::string file, Serialize());
-  return WriteFileAtomically(path, file);
+  std::string head;
+  COTERIE_ASSIGN_OR_RETURN(const std::vector<absl::string_view> pieces, Pieces(head));
+  return WriteFileAtomically(path, pieces);
 }
 
 }  // namespace coterie

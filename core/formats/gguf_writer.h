@@ -11,6 +11,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 
+#include "core/formats/gguf_file.h"
 #include "core/kernels/tensor_type.h"
 
 namespace coterie {
@@ -30,6 +31,9 @@ class GgufWriter {
   void SetStringArray(absl::string_view key, absl::Span<const std::string> values);
   void SetIntArray(absl::string_view key, absl::Span<const int64_t> values);  // i64
   void SetFloatArray(absl::string_view key, absl::Span<const float> values);  // f32
+
+  // A key of another file with its type and value; kInvalidArgument if the file has no such key.
+  void CopyKey(const GgufFile& file, absl::string_view key);
 
   // shape is outermost first, as TensorRef has it. `bytes` are not copied: they must live until the
   // file has been written.
@@ -53,6 +57,7 @@ class GgufWriter {
   void BeginValue(absl::string_view key, uint32_t type);
   void BeginArray(absl::string_view key, uint32_t type, size_t count);
   void Refuse(absl::string_view what, absl::string_view name);
+  absl::StatusOr<std::vector<absl::string_view>> Pieces(std::string& head) const;
   std::string Head() const;  // Everything before the tensor data, padded to its alignment.
 
   std::vector<std::string> keys_;

@@ -12,6 +12,7 @@
 
 #include "lora/adapter_files.h"
 #include "lora/adapter_store.h"
+#include "lora/merged_model.h"
 #include "python/bindings/bindings.h"
 #include "python/bindings/gil.h"
 #include "python/bindings/python_expert.h"
@@ -60,9 +61,9 @@ AdapterPointer LoadAdapter(const AdapterStore& store, const std::string& name,
     const Expert& expert = *base.expert();
     absl::StatusOr<StoredAdapter> stored =
         version ? store.Load(name, *version) : store.Current(name);
-    made = stored.ok() ? MakeServable(stored->adapter, expert, IdentityOf(expert, "", name),
-                                      stored->label())
-                       : absl::StatusOr<AdapterPointer>(stored.status());
+    made = stored.ok()
+               ? MakeServable(stored->adapter, expert, IdentityOf(expert, "", ""), stored->label())
+               : absl::StatusOr<AdapterPointer>(stored.status());
     if (made.ok() && !stored->problem.empty()) (*made)->warning = stored->problem;
   }
   return ValueOrRaise(std::move(made));
@@ -108,6 +109,21 @@ void Save(const PythonAdapter& adapter, const std::string& path, const std::stri
              : format == "gguf"
                  ? WriteGgufAdapter(adapter.adapter, adapter.spec, path)
                  : absl::InvalidArgumentError("a format is 'peft' or 'gguf', not '" + format + "'");
+  }
+  RaiseIfError(status);
+}
+
+void Merge(const PythonAdapter& adapter, const std::string& path, const PythonExpert& base,
+           const std::string& format, const std::string& type) {
+  absl::Status status;
+  {
+    GilReleased released;
+    const absl::StatusOr<TensorType> wanted = ParseMergedType(type);
+    const ModelFiles& files = base.expert()->files();
+    status = !wanted.ok() ? wanted.status()
+             : format == "gguf"
+                 ? WriteMergedGguf(adapter.adapter, files, adapter.spec, *wanted, path)
+                 : WriteMergedHuggingFace(adapter.adapter, files, adapter.spec, *wanted, path);
   }
   RaiseIfError(status);
 }
@@ -174,6 +190,10 @@ void BindAdapter(py::module_& module) {
                   "Reads a PEFT folder or a GGUF adapter and binds it to a base.")
       .def("save", &Save, py::arg("path"), py::kw_only(), py::arg("format"),
            "Writes a PEFT folder ('peft') or a GGUF file ('gguf').")
+      .def("merge", &Merge, py::arg("path"), py::kw_only(), py::arg("base"), py::arg("format"),
+           py::arg("type"),
+           "Writes the base with the adapter added to its weights: 'gguf' or 'hf'; type: 'F16', "
+           "'BF16' or 'Q8_0'.")
       .def_property_readonly(
           "description",
           [](const PythonAdapter& adapter) { return DescribeAdapter(adapter.adapter); },

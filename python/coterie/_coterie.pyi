@@ -45,6 +45,10 @@ class Adapter:
         """
         Reads a PEFT folder or a GGUF adapter and binds it to a base.
         """
+    def merge(self, path: str, *, base: Expert, format: str, type: str) -> None:
+        """
+        Writes the base with the adapter added to its weights: 'gguf' or 'hf'; type: 'F16', 'BF16' or 'Q8_0'.
+        """
     def save(self, path: str, *, format: str) -> None:
         """
         Writes a PEFT folder ('peft') or a GGUF file ('gguf').

@@ -31,6 +31,17 @@ class Adapter:
         """Writes a PEFT folder ("peft") or a GGUF file as llama.cpp reads it ("gguf"), in f32."""
         self._core.save(os.fspath(path), format=format)
 
+    def merge(
+        self, path: str | os.PathLike[str], *, base: Expert, format: str = "gguf", type: str = "F16"
+    ) -> None:
+        """Writes a whole model, the adapter added to its base's weights, for programs that know no
+        adapters. The adapted matrices become `type`: "F16", "BF16" or "Q8_0"; all else stays.
+
+        format: "gguf", with all keys of the base's GGUF file, or "hf", a copy of the base's Hugging
+        Face folder. coterie.Error ("unimplemented") where the base is of the other kind.
+        """
+        self._core.merge(os.fspath(path), base=base._native, format=format, type=type)
+
     @property
     def warning(self) -> str:
         """What could not be checked when it was opened: a file of others names no base by hash.

@@ -270,7 +270,8 @@ class Assistant(Native[_coterie.Assistant]):
 
     def events(self) -> list[dict[str, Any]]:
         """What happened since the last call, oldest first: dicts with "kind" ("loading", "loaded",
-        "evicted", "load_failed", "log_failed", "adapter_failed"), "expert", "bytes", "text" and "reason"."""
+        "evicted", "load_failed", "log_failed", "adapter_failed"), "expert", "bytes", "text" and
+        "reason"."""
         return list(self._native.events())
 
     def stats(self) -> dict[str, Any]:

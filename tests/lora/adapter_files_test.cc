@@ -160,6 +160,19 @@ TEST_P(AdapterFilesTest, TheWrongBaseIsRefusedWithBothIds) {
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("extents")));
 }
 
+// As where a model is opened by its path: an export must not lose what the file said.
+TEST_P(AdapterFilesTest, ABaseThatIsNotKnownByHashLeavesTheAdaptersOwn) {
+  Adapter adapter = TinyAdapter();
+  BaseIdentity base = adapter.base;
+  base.id = base.name = "";
+  EXPECT_THAT(Bind(adapter, spec_, base), testing::IsOkAndHolds(""));
+  EXPECT_EQ(adapter.base.id, "sha256:aa");
+  EXPECT_EQ(adapter.base.name, "tiny");
+  adapter.base.id = "";
+  COTERIE_ASSERT_OK_AND_ASSIGN(const std::string warning, Bind(adapter, spec_, base));
+  EXPECT_THAT(warning, HasSubstr("shapes only; it says that it was trained on 'tiny'"));
+}
+
 TEST_P(AdapterFilesTest, AFileThatNamesNoHashIsBoundToTheBaseNamedWithAWarning) {
   Adapter adapter = TinyAdapter();
   const BaseIdentity base = adapter.base;

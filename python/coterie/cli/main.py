@@ -13,7 +13,17 @@ from typing import Annotated
 
 import typer
 
-from coterie.cli import answering, benchmark, chat, feedback, models, router, serving, simulate
+from coterie.cli import (
+    adapters,
+    answering,
+    benchmark,
+    chat,
+    feedback,
+    models,
+    router,
+    serving,
+    simulate,
+)
 from coterie.cli.group import INTERRUPTED, Group, Interrupted
 from coterie.cli.manual import ENVIRONMENT, FILES, manual
 from coterie.cli.output import complain
@@ -38,6 +48,7 @@ app = typer.Typer(
 for command in (models, answering, chat, feedback, serving, simulate):
     command.register(app)
 app.add_typer(router.app, name="router")
+app.add_typer(adapters.app, name="adapters")
 app.add_typer(benchmark.app, name="bench")
 
 
