@@ -24,6 +24,7 @@
 #include "experts/file_base_source.h"
 #include "experts/generation.h"
 #include "lora/interaction_log.h"
+#include "lora/nearest.h"
 #include "router/dispatch.h"
 #include "router/router.h"
 #include "runtime/adapter_shelf.h"
@@ -55,6 +56,7 @@ struct Reply {
   std::string adapter;  // The version that answered, "home@3"; empty: none.
   Route route;
   Generation generation;
+  std::vector<std::string> examples;  // Ids of interactions shown to the expert, nearest first.
   Residence residence = Residence::kHit;
   int64_t bytes_loaded = 0;
   absl::Duration queue_time;        // Waiting for memory or for another load.
@@ -88,6 +90,9 @@ struct Event {
   std::string text;        // One line for people.
   std::string reason;      // "evicted": the policy's reason in numbers.
 };
+
+// A conversation as the expert reads it: under its own system prompt, unless it begins with one.
+std::vector<Message> MessagesFor(const ExpertSpec& spec, const std::vector<Message>& messages);
 
 // The whole of coterie behind one object: routes a prompt to an expert, which is loaded inside the
 // memory budget, and answers. Thread-safe: answers on different threads run at once as far as
@@ -169,6 +174,7 @@ class Assistant {
   absl::Status AnswerInTurn(const Request& request, const ExpertSpec& spec, absl::Time start,
                             TextSink sink, std::stop_token cancel, Reply& reply,
                             std::vector<Message>& asked);
+  std::vector<Interaction> Recall(const Request& request, const ExpertSpec& spec);
   void Log(const Request& request, const ExpertSpec& spec, absl::Time start,
            std::vector<Message> asked, const Reply& reply);
   absl::StatusOr<std::string> ImpliedDomain(const Interaction& interaction) const;
@@ -201,6 +207,7 @@ class Assistant {
   std::unique_ptr<TaughtRouter> router_;
   Reservation router_bytes_;                      // Without what was taught.
   std::unique_ptr<InteractionLog> interactions_;  // Null: none is kept.
+  std::unique_ptr<NearestInteractions> nearest_;  // Null without a log.
   std::atomic<int64_t> taught_change_{0};         // Of the log, when the router last read it.
   std::atomic<bool> told_of_log_{false};          // That something could not be logged.
   std::unique_ptr<FileBaseSource> source_;

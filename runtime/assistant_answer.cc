@@ -51,26 +51,32 @@ absl::string_view ResidenceName(Residence residence) {
   return "unknown";
 }
 
+std::vector<Message> MessagesFor(const ExpertSpec& spec, const std::vector<Message>& messages) {
+  std::vector<Message> whole;
+  if (!spec.system_prompt.empty() && (messages.empty() || messages.front().role != "system")) {
+    whole.push_back({"system", spec.system_prompt, ""});
+  }
+  whole.insert(whole.end(), messages.begin(), messages.end());
+  return whole;
+}
+
 // One request on its way from its route to its reply.
 class Assistant::Answer {
  public:
   Answer(Assistant& assistant, const Request& request, const ExpertSpec& spec,
-         const BaseProfile& profile, DeltaSnapshot adapter)
+         const BaseProfile& profile, DeltaSnapshot adapter, std::vector<Interaction> examples)
       : assistant_(assistant),
         request_(request),
         spec_(spec),
         profile_(profile),
-        adapter_(std::move(adapter)) {
+        adapter_(std::move(adapter)),
+        messages_(MessagesFor(spec, request.messages)),
+        examples_(std::move(examples)) {
     options_.sampling = request.sampling.Over(spec.sampling.value_or(SamplingOptions()));
     options_.max_tokens = request.max_tokens;
     options_.stop = request.stop;
     const auto it = assistant.templates_.find(spec.name);
     if (it != assistant.templates_.end()) template_ = it->second.get();
-    if (!spec.system_prompt.empty() &&
-        (request.messages.empty() || request.messages.front().role != "system")) {
-      messages_.push_back({"system", spec.system_prompt, ""});
-    }
-    messages_.insert(messages_.end(), request.messages.begin(), request.messages.end());
     context_tokens_ = profile.spec.context_tokens;
     if (spec.context_tokens > 0)
       context_tokens_ = std::min<int64_t>(context_tokens_, spec.context_tokens);
@@ -82,6 +88,7 @@ class Assistant::Answer {
   absl::Status Acquire(std::stop_token cancel) {
     COTERIE_RETURN_IF_ERROR(options_.sampling.Validate());
     int64_t n_prompt = GuessPromptTokens(messages_);
+    if (!examples_.empty()) n_prompt += assistant_.configuration_.learning.retrieval_tokens;
     bool exact = false;
     while (true) {
       absl::StatusOr<Lease> lease =
@@ -90,8 +97,14 @@ class Assistant::Answer {
         n_prompt = kLeastPromptTokens;  // The guess may have been the problem.
         continue;
       }
+      if (absl::IsResourceExhausted(lease.status()) && !examples_.empty()) {
+        examples_.clear();  // The prompt alone may fit.
+        n_prompt = kLeastPromptTokens;
+        exact = false;
+        continue;
+      }
       COTERIE_RETURN_IF_ERROR(lease.status());
-      COTERIE_ASSIGN_OR_RETURN(prompt_, EncodeConversation(ExpertOf(*lease), messages_, template_));
+      COTERIE_RETURN_IF_ERROR(EncodePrompt(ExpertOf(*lease)));
       const int64_t n_tokens = static_cast<int64_t>(prompt_.ids.size());
       COTERIE_RETURN_IF_ERROR(CheckContext(n_tokens));
       if (n_tokens <= n_prompt) {
@@ -117,12 +130,34 @@ class Assistant::Answer {
   const LeaseOrigin& origin() const { return lease_.origin(); }
   int64_t request_bytes() { return lease_.kv().bytes() + lease_.scratch().bytes(); }
   std::vector<Message> TakeMessages() { return std::move(messages_); }
+  std::vector<std::string> ExampleIds() const {
+    std::vector<std::string> ids;
+    for (const Interaction& example : examples_) ids.push_back(example.id);
+    return ids;
+  }
 
  private:
   static constexpr int64_t kLeastPromptTokens = 32;
 
   static const Expert& ExpertOf(const Lease& lease) {
     return static_cast<const Expert&>(lease.model());
+  }
+
+  // With as many examples, the nearest first, as their budget and the context have room for.
+  absl::Status EncodePrompt(const Expert& expert) {
+    COTERIE_ASSIGN_OR_RETURN(prompt_, EncodeConversation(expert, messages_, template_));
+    const int64_t n_plain = static_cast<int64_t>(prompt_.ids.size());
+    const int64_t n_allowed =
+        std::min(n_plain + assistant_.configuration_.learning.retrieval_tokens,
+                 context_tokens_ - options_.max_tokens);
+    for (; !examples_.empty(); examples_.pop_back()) {
+      absl::StatusOr<Encoding> with =
+          EncodeConversation(expert, WithExamples(messages_, examples_), template_);
+      if (!with.ok() || static_cast<int64_t>(with->ids.size()) > n_allowed) continue;
+      prompt_ = *std::move(with);
+      break;
+    }
+    return absl::OkStatus();
   }
 
   SessionShape ShapeFor(int64_t n_prompt) const {
@@ -155,6 +190,7 @@ class Assistant::Answer {
   GenerationOptions options_;
   const ChatTemplate* template_ = nullptr;  // Instead of the file's own.
   std::vector<Message> messages_;
+  std::vector<Interaction> examples_;  // Nearest first; those that do not fit are dropped.
   int64_t context_tokens_ = 0;
   Encoding prompt_;
   Lease lease_;
@@ -189,6 +225,7 @@ absl::Status Assistant::AnswerInTurn(const Request& request, const ExpertSpec& s
                                      absl::Time start, TextSink sink, std::stop_token cancel,
                                      Reply& reply, std::vector<Message>& asked) {
   COTERIE_ASSIGN_OR_RETURN(const BaseProfile profile, source_->Profile(spec.base_id));
+  std::vector<Interaction> examples = Recall(request, spec);
   const absl::Time in_line = absl::Now();
   COTERIE_ASSIGN_OR_RETURN(
       RequestScheduler::Turn turn,
@@ -196,7 +233,7 @@ absl::Status Assistant::AnswerInTurn(const Request& request, const ExpertSpec& s
   const absl::Duration turn_time = absl::Now() - in_line;
   COTERIE_ASSIGN_OR_RETURN(DeltaSnapshot adapter, AdapterFor(request, spec, profile));
   if (adapter != nullptr) reply.adapter = adapter->version();
-  Answer answer(*this, request, spec, profile, std::move(adapter));
+  Answer answer(*this, request, spec, profile, std::move(adapter), std::move(examples));
   COTERIE_RETURN_IF_ERROR(answer.Acquire(cancel));
   turn.NoteGranted();
   const absl::Duration until_prefill = absl::Now() - start;
@@ -217,6 +254,7 @@ absl::Status Assistant::AnswerInTurn(const Request& request, const ExpertSpec& s
                   .load_time = reply.load_time,
                   .hold_time = absl::Now() - start - until_prefill});
   }
+  reply.examples = answer.ExampleIds();
   asked = answer.TakeMessages();
   return absl::OkStatus();
 }

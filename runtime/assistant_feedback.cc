@@ -17,6 +17,8 @@ namespace {
 // How far back "asked again" reaches.
 constexpr int64_t kRecent = 50;
 
+constexpr size_t kMaxExamples = 6;
+
 absl::Status NoLog() {
   return absl::FailedPreconditionError(
       "no interaction log is kept, so that there is nothing to give feedback on; see [learning] in "
@@ -36,10 +38,20 @@ void Assistant::OpenInteractions() {
     return;
   }
   interactions_ = *std::move(opened);
+  nearest_ = std::make_unique<NearestInteractions>(*interactions_, budget_);
   if (const absl::Status status = TeachRouter(); !status.ok()) {
     problems_.push_back(
         absl::StrCat("the router's corrections are not applied: ", status.message()));
   }
+}
+
+// What cannot be recalled is not shown; the answer does not depend on it.
+std::vector<Interaction> Assistant::Recall(const Request& request, const ExpertSpec& spec) {
+  if (nearest_ == nullptr || !request.retrieval.value_or(configuration_.learning.retrieval)) {
+    return {};
+  }
+  const std::vector<Message> messages = MessagesFor(spec, request.messages);
+  return nearest_->Find(spec.name, messages, kMaxExamples).value_or(std::vector<Interaction>());
 }
 
 void Assistant::Log(const Request& request, const ExpertSpec& spec, absl::Time start,
@@ -106,6 +118,7 @@ absl::Status Assistant::GiveFeedback(absl::string_view id, Feedback feedback) {
     COTERIE_ASSIGN_OR_RETURN(feedback.domain, ImpliedDomain(interaction));
   }
   COTERIE_RETURN_IF_ERROR(interactions_->SetFeedback(id, std::move(feedback)).status());
+  if (configuration_.learning.retrieval) (void)nearest_->Refresh();  // Else when it is next asked.
   return TeachRouter();
 }
 

@@ -65,6 +65,7 @@ void Assistant::Upkeep() {
   if (interactions_ != nullptr && interactions_->LastChange().value_or(0) != taught_change_) {
     (void)TeachRouter();  // What fails now is tried again with the next change.
   }
+  if (nearest_ != nullptr && configuration_.learning.retrieval) (void)nearest_->Refresh();
   if (configuration_.cache.pressure) {
     const absl::StatusOr<MemoryRoom> room = ReadMemoryRoom();
     if (room.ok()) {

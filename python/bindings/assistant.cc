@@ -84,6 +84,7 @@ Fields ReplyFields(const Reply& reply) {
   d["expert"] = reply.expert;
   d["adapter"] = reply.adapter;
   d["finish_reason"] = std::string(FinishReasonName(generation.finish_reason));
+  d["examples"] = reply.examples;
   d["route"] = RouteFields(reply.route);
   py::dict usage;
   usage["prompt_tokens"] = generation.n_prompt_tokens;
@@ -262,6 +263,7 @@ Request RequestFrom(const py::object& prompt_or_messages, const Fields& options)
     request.priority = ValueOrRaise(ParsePriority(*priority));
   }
   request.log = Optional<bool>(options, "log").value_or(true);
+  request.retrieval = Optional<bool>(options, "retrieval");
   if (const auto timeout = Optional<double>(options, "timeout")) {
     request.deadline = absl::Now() + absl::Seconds(*timeout);
   }

@@ -46,6 +46,8 @@ class Options(TypedDict, total=False):
     """How many alternatives to report for each token, 0 to 20."""
     priority: Literal["interactive", "background"] | None
     """ "background" gives way to every "interactive" request, which is what None means."""
+    retrieval: bool | None
+    """Show the expert the nearest answers that you accepted or edited; as configured if None."""
     log: bool | None
     """False: keep nothing of this answer in the interaction log."""
     timeout: float | None
@@ -95,6 +97,7 @@ class Timings:
 class Reply:
     """An answer. finish_reason: "stop", "length" (max_tokens), "context" (no room) or "cancelled".
     adapter: the version that answered, such as "home@3"; empty: none.
+    examples: ids of earlier answers that the expert was shown, nearest first.
 
     logprobs, if asked for: one dict a token with "token", "bytes", "logprob" and "top", a list of
     (token, bytes, logprob), most likely first.
@@ -104,6 +107,7 @@ class Reply:
     text: str
     expert: str
     finish_reason: FinishReason
+    examples: list[str]
     route: Route
     usage: Usage
     timings: Timings

@@ -79,6 +79,8 @@ class Reply(Protocol):
     @property
     def finish_reason(self) -> FinishReason: ...
     @property
+    def examples(self) -> Sequence[str]: ...
+    @property
     def route(self) -> Route: ...
     @property
     def usage(self) -> Usage: ...
@@ -141,6 +143,7 @@ def reply_fields(reply: Reply) -> dict[str, Any]:
         "expert": reply.expert,
         "text": reply.text,
         "finish_reason": reply.finish_reason,
+        "examples": list(reply.examples),
         "route": route_fields(reply.route),
         "usage": {
             "prompt_tokens": reply.usage.prompt_tokens,

@@ -48,6 +48,7 @@ class FakeReply:
     usage: FakeUsage
     timings: FakeTimings
     logprobs: list[dict[str, Any]] | None
+    examples: tuple[str, ...] = ()
 
 
 class FakeStream:

@@ -21,6 +21,7 @@ namespace {
 
 using ::coterie::testing::IsOk;
 using ::coterie::testing::StatusIs;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
@@ -146,6 +147,51 @@ TEST_F(AssistantFeedbackTest, NamingTheDomainTeachesTheRouterForGoodUntilItIsFor
   ASSERT_THAT(reopened->Forget(id), IsOk());
   EXPECT_NE(reopened->Decide(kPrompt)->domains.ranked.front().domain, "code");
   EXPECT_THAT(*reopened->interactions()->List({}), IsEmpty());
+}
+
+TEST_F(AssistantFeedbackTest, EditedAnswersAreShownAsExamplesAndTheLogSaysNothingOfThem) {
+  configuration_.learning.retrieval = true;
+  const auto assistant = Open();
+  const Reply first = Ask(*assistant, "Mark the word lamp.", kSmall);
+  EXPECT_THAT(first.examples, IsEmpty());
+  ASSERT_THAT(assistant->GiveFeedback(first.id, {Verdict::kEdited, "<<lamp>>", ""}), IsOk());
+  const Reply shown = Ask(*assistant, "Mark the word lemon.", kSmall);
+  EXPECT_THAT(shown.examples, ElementsAre(first.id));
+  EXPECT_GT(shown.generation.n_prompt_tokens, first.generation.n_prompt_tokens + 8);
+  EXPECT_THAT(assistant->interactions()->Get(shown.id)->messages, SizeIs(1));
+  EXPECT_THAT(Ask(*assistant, "Mark the word lemon.", kCode).examples, IsEmpty())
+      << "of the same expert only";
+  ASSERT_THAT(assistant->Forget(first.id), IsOk());
+  EXPECT_THAT(Ask(*assistant, "Mark the word lemon.", kSmall).examples, IsEmpty());
+}
+
+TEST_F(AssistantFeedbackTest, ExamplesStayInsideTheirBudgetOfTokens) {
+  configuration_.learning.retrieval = true;
+  configuration_.learning.retrieval_tokens = 60;
+  const auto assistant = Open();
+  for (const char* word : {"lamp", "lime", "lion", "leaf"}) {
+    const Reply reply = Ask(*assistant, absl::StrCat("Mark the word ", word, "."), kSmall);
+    ASSERT_THAT(
+        assistant->GiveFeedback(reply.id, {Verdict::kEdited, absl::StrCat("<<", word, ">>"), ""}),
+        IsOk());
+  }
+  const Reply with = Ask(*assistant, "Mark the word lemon.", kSmall);
+  Request plain;
+  plain.messages.push_back({"user", "Mark the word lemon.", ""});
+  plain.expert = kSmall;
+  plain.max_tokens = 1;
+  plain.retrieval = false;
+  const auto without = assistant->Generate(plain, [](absl::string_view) { return true; }, {});
+  ASSERT_THAT(without, IsOk());
+  EXPECT_THAT(without->examples, IsEmpty());
+  EXPECT_GT(with.examples.size(), 0u);
+  EXPECT_LT(with.examples.size(), 4u);
+  EXPECT_LE(with.generation.n_prompt_tokens, without->generation.n_prompt_tokens + 60);
+  plain.retrieval = true;
+  plain.max_tokens = 8192;  // No room beside the answer that is asked for.
+  const auto full = assistant->Generate(plain, [](absl::string_view) { return false; }, {});
+  ASSERT_THAT(full, IsOk());
+  EXPECT_THAT(full->examples, IsEmpty());
 }
 
 TEST_F(AssistantFeedbackTest, AcceptingAnotherExpertsAnswerTeachesTheRouter) {

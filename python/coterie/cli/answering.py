@@ -151,6 +151,8 @@ def summary(reply: Reply) -> str:
     parts.append(f"first token {timings.first_token_ms:.0f} ms")
     tokens = reply.usage.completion_tokens
     parts.append(f"{tokens} tokens, {timings.decode_tokens_per_second:.1f} per second")
+    if reply.examples:
+        parts.append(f"{len(reply.examples)} examples shown")
     if note := _ENDINGS.get(reply.finish_reason):
         parts.append(note)
     return " · ".join(part for part in parts if part)

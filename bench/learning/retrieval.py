@@ -1,0 +1,102 @@
+"""What it is worth to show an expert the nearest answers that its user has edited.
+
+    bench/learning/retrieval.py TRAIN.jsonl TEST.jsonl [--model smollm2-135m] [--examples 100]
+
+Rows are {"text": command, "answer": {"action", "device", "parameters"}}. The first rows of TRAIN
+are asked, and every answer is edited to the right one; then each row of TEST is asked twice,
+without and with retrieval, greedily. Prints exact (the same object), action (the same action) and
+valid (JSON), in percent, and the time to the first token. Keeps its log in a folder of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import coterie
+
+SYSTEM = (
+    "You control a smart home. Answer with one JSON object with the keys action, device and "
+    "parameters."
+)
+
+
+def messages(text: str) -> list[dict[str, str]]:
+    return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": text}]
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def remember(assistant: coterie.Assistant, model: str, rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        reply = assistant.generate(
+            messages(row["text"]), expert=model, max_tokens=1, retrieval=False, temperature=0.0
+        )
+        better = json.dumps(row["answer"], separators=(",", ":"), ensure_ascii=False)
+        assistant.feedback(reply.id, coterie.Edited(better))
+
+
+def measure(
+    assistant: coterie.Assistant, model: str, rows: list[dict[str, Any]], retrieval: bool
+) -> dict[str, float]:
+    exact = action = valid = 0
+    shown, first_ms = [], []
+    for row in rows:
+        reply = assistant.generate(
+            messages(row["text"]),
+            expert=model,
+            max_tokens=56,
+            temperature=0.0,
+            retrieval=retrieval,
+            log=False,
+        )
+        shown.append(len(reply.examples))
+        first_ms.append(reply.timings.first_token_ms)
+        try:
+            answer = json.loads(reply.text.strip())
+        except ValueError:
+            continue
+        valid += 1
+        if isinstance(answer, dict):
+            action += answer.get("action") == row["answer"]["action"]
+            exact += answer == row["answer"]
+    share = 100 / len(rows)
+    return {
+        "exact": exact * share,
+        "action": action * share,
+        "valid": valid * share,
+        "examples": statistics.mean(shown),
+        "first_token_ms": statistics.median(first_ms),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("train", type=Path)
+    parser.add_argument("test", type=Path)
+    parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--examples", type=int, default=100)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["COTERIE_INTERACTIONS"] = f"{folder}/interactions.db"
+        with coterie.Assistant.open(threads=2) as assistant:
+            remember(assistant, options.model, read(options.train)[: options.examples])
+            rows = read(options.test)
+            print(f"{options.model}, {len(rows)} rows, {options.examples} edits remembered")
+            print("| | exact % | action % | valid % | examples shown | first token ms |")
+            print("|---|---|---|---|---|---|")
+            for retrieval in (False, True):
+                found = measure(assistant, options.model, rows, retrieval)
+                numbers = " | ".join(f"{value:.1f}" for value in found.values())
+                print(f"| {'base + retrieval' if retrieval else 'base'} | {numbers} |")
+
+
+if __name__ == "__main__":
+    main()
