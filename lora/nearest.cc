@@ -41,9 +41,8 @@ absl::Status NearestInteractions::RefreshLocked() {
   for (const auto& [id, its_change] : listed) {
     if (known_.count(id) > 0) continue;
     const absl::Status status = Add(id, its_change);
-    if (absl::IsNotFound(status)) continue;  // Forgotten since; the next refresh knows.
-    if (absl::IsResourceExhausted(status) || absl::IsUnavailable(status)) break;
-    COTERIE_RETURN_IF_ERROR(status);
+    if (absl::IsResourceExhausted(status) || absl::IsUnavailable(status)) break;  // No room.
+    // One that was forgotten since, or is damaged, keeps nobody from finding the others.
   }
   for (auto& [place, texts] : texts_) texts.Settle();
   change_ = change;

@@ -11,6 +11,7 @@
 #include "gmock/gmock.h"
 
 #include "lora/nearest_texts.h"
+#include "lora/sqlite_database.h"
 #include "tests/lora/interaction_fixture.h"
 
 namespace coterie {
@@ -200,6 +201,15 @@ TEST_F(NearestInteractionsTest, OfOneQuestionTheLatestFeedbackCountsAndWhatIsSho
                                      {"assistant", "reply a", ""},
                                      {"user", "turn on the light now", ""}};
   EXPECT_THAT(*nearest_.Find("small", talk, 5), IsEmpty());
+}
+
+TEST_F(NearestInteractionsTest, ADamagedInteractionKeepsNobodyFromFindingTheOthers) {
+  Log("a", "turn on the light", {Verdict::kAccepted, "", ""});
+  Log("b", "turn on the lights", {Verdict::kAccepted, "", ""});
+  COTERIE_ASSERT_OK_AND_ASSIGN(const auto database,
+                               SqliteDatabase::Open(options_.path, "the log", absl::Seconds(5)));
+  ASSERT_THAT(database->Run("UPDATE content SET body = 'x' WHERE seq = 1"), IsOk());
+  EXPECT_THAT(Find("turn on the light"), ElementsAre("b"));
 }
 
 TEST_F(NearestInteractionsTest, ItIsChargedAndWithoutRoomItFindsLess) {
