@@ -35,8 +35,12 @@ class CpuTrainer : public Trainer {
   std::vector<LinearDelta> Gradients() const override {
     return parameters_.AsDeltas(parameters_.gradients());
   }
+  absl::Status LoadDeltas(absl::Span<const LinearDelta> deltas) override {
+    return parameters_.Load(deltas);
+  }
   std::string SaveState() const override;
   absl::Status RestoreState(absl::string_view state) override;
+  int64_t n_steps() const override { return n_steps_; }
   int64_t memory_bytes() const override { return reservation_.bytes() + kept_.bytes(); }
   Recompute recompute() const override { return shape_.recompute; }
   bool is_bf16() const override { return shape_.is_bf16; }

@@ -104,6 +104,31 @@ const LoraPair* LoraParameters::Find(int64_t layer, LayerLinear linear) const {
   return i < 0 ? nullptr : &pairs_[static_cast<size_t>(i)];
 }
 
+absl::Status LoraParameters::Load(absl::Span<const LinearDelta> deltas) {
+  for (const LinearDelta& delta : deltas) {
+    const LoraPair* pair = Find(delta.layer, delta.linear);
+    const bool fits = pair != nullptr && delta.rank <= pair->rank &&
+                      static_cast<int64_t>(delta.a.size()) == delta.rank * pair->shape.in &&
+                      static_cast<int64_t>(delta.b.size()) == delta.rank * pair->shape.out;
+    if (fits) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("an adapter has no place in this trainer: layer=", delta.layer,
+                     ", linear=", LayerLinearName(delta.linear), ", rank=", delta.rank));
+  }
+  std::fill(values_.begin(), values_.end(), 0.0f);
+  for (const LinearDelta& delta : deltas) {
+    const LoraPair& pair = *Find(delta.layer, delta.linear);
+    std::copy(delta.a.begin(), delta.a.end(), values_.begin() + pair.a_at);
+    for (int64_t r = 0; r < delta.rank; ++r) {
+      for (int64_t o = 0; o < pair.shape.out; ++o) {
+        values_[static_cast<size_t>(pair.bt_at + r * pair.shape.out + o)] =
+            delta.b[static_cast<size_t>(o * delta.rank + r)] * (delta.scale / scale_);
+      }
+    }
+  }
+  return absl::OkStatus();
+}
+
 std::vector<LinearDelta> LoraParameters::AsDeltas(const std::vector<float>& array) const {
   std::vector<LinearDelta> deltas;
   for (const LoraPair& pair : pairs_) {

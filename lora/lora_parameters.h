@@ -54,6 +54,10 @@ class LoraParameters {
   float* gradient_a(const LoraPair& pair) { return gradients_.data() + pair.a_at; }
   float* gradient_bt(const LoraPair& pair) { return gradients_.data() + pair.bt_at; }
 
+  // Puts deltas in the place of all values: lower ranks are filled up with zeros, scales moved into
+  // b. kInvalidArgument, and nothing changes, for a delta that has no place here.
+  absl::Status Load(absl::Span<const LinearDelta> deltas);
+
   // Either array as deltas, in the order of the pairs.
   std::vector<LinearDelta> AsDeltas(const std::vector<float>& array) const;
 

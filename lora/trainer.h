@@ -108,6 +108,10 @@ class Trainer {
   // The adapter as it is now, rows in the order of the base as served.
   virtual std::vector<LinearDelta> Deltas() const = 0;
 
+  // Puts an adapter in the place of the present one: of the rank or less, and only where this
+  // trainer adapts; kInvalidArgument otherwise. The optimiser is not touched.
+  virtual absl::Status LoadDeltas(absl::Span<const LinearDelta> deltas) = 0;
+
   // Gradients of the last Step before clipping, for tests: `a` and `b` hold them instead.
   virtual std::vector<LinearDelta> Gradients() const = 0;
 
@@ -117,6 +121,7 @@ class Trainer {
   virtual std::string SaveState() const = 0;
   virtual absl::Status RestoreState(absl::string_view state) = 0;
 
+  virtual int64_t n_steps() const = 0;       // Done so far.
   virtual int64_t memory_bytes() const = 0;  // Charged for training now.
   virtual Recompute recompute() const = 0;   // As chosen.
   virtual bool is_bf16() const = 0;

@@ -40,7 +40,7 @@ class AdapterShelf {
   // Forgets adapters that no answer holds and whose base is not kept; they are small entries on it.
   void DropIdle(absl::FunctionRef<bool(const BaseId& base)> is_kept);
 
-  const AdapterStore& store() const { return store_; }
+  AdapterStore& store() { return store_; }
 
   struct Entry {
     std::string label;  // "home@3"
@@ -64,7 +64,7 @@ class AdapterShelf {
                                                      const BaseId& base, const ArchSpec& spec);
   absl::StatusOr<Reservation> Reserve(int64_t bytes);
 
-  const AdapterStore store_;
+  AdapterStore store_;
   MemoryBudget& budget_;
   Reclaimer& reclaimer_;
   const Teller tell_;

@@ -35,6 +35,7 @@
 #include "runtime/request_log.h"
 #include "runtime/request_scheduler.h"
 #include "runtime/taught_router.h"
+#include "runtime/training.h"
 
 namespace coterie {
 
@@ -124,8 +125,21 @@ class Assistant {
   //   kInvalidArgument     also a domain that the router does not know, naming those it does
   absl::Status GiveFeedback(absl::string_view id, Feedback feedback);
 
-  // Erases an interaction, and what the router learned from it. Adapters are not touched.
-  absl::Status Forget(absl::string_view id);
+  // Erases an interaction, what the router learned from it, and every version of an adapter that
+  // was trained on it: the current one is trained again without it, which takes as long as training
+  // does, to the bytes that it would have had without it; or dropped if nothing is left to learn
+  // from. Cancelled, the record is erased and adapters may still hold it: say it again.
+  absl::Status Forget(absl::string_view id, std::stop_token cancel = {});
+
+  // Trains an adapter on the feedback that an expert's answers got, beside answering, which goes
+  // first. Published, as the next version, only if it is better on feedback that was held back; the
+  // report says so either way. One training at a time.
+  //   kFailedPrecondition  no log is kept, or there is no feedback to learn from
+  //   kNotFound            no such expert
+  //   kResourceExhausted   it does not fit the budget beside the base, with the numbers
+  //   kCancelled           what was done is kept: the same again goes on from there
+  absl::StatusOr<TrainingReport> Train(const TrainingRequest& request, std::stop_token cancel);
+  TrainingProgress training_progress() const;  // Of the training under way, or of the last one.
 
   // Null if none is kept.
   InteractionLog* interactions() const { return interactions_.get(); }
@@ -177,6 +191,15 @@ class Assistant {
   std::vector<Interaction> Recall(const Request& request, const ExpertSpec& spec);
   void Log(const Request& request, const ExpertSpec& spec, absl::Time start,
            std::vector<Message> asked, const Reply& reply);
+  absl::StatusOr<std::vector<Interaction>> InteractionsToLearnFrom(
+      const std::vector<std::string>& experts) const;
+  absl::StatusOr<TrainingReport> TrainOn(absl::Span<const Interaction> interactions,
+                                         const std::string& adapter_name,
+                                         const TrainingRequest& request, bool judge,
+                                         std::stop_token cancel);
+  absl::Status ForgetInAdapters(absl::string_view id, std::stop_token cancel);
+  absl::Status RetrainWithout(const std::string& adapter, const AdapterLedger& ledger,
+                              absl::string_view id, std::stop_token cancel);
   absl::StatusOr<std::string> ImpliedDomain(const Interaction& interaction) const;
   absl::Status TeachRouter();
   void Tell(Event event);
@@ -219,7 +242,10 @@ class Assistant {
   std::atomic<bool> memory_is_short_{false};
   std::atomic<uint64_t> next_reply_{1};
 
+  Mutex training_mutex_;  // Held for a whole training; before mutex_.
+
   mutable Mutex mutex_;
+  TrainingProgress training_progress_ ABSL_GUARDED_BY(mutex_);
   std::shared_ptr<const ExpertCatalog> catalog_ ABSL_GUARDED_BY(mutex_);  // Replaced as a whole.
   std::map<std::string, Conversation> conversations_ ABSL_GUARDED_BY(mutex_);
   uint64_t use_clock_ ABSL_GUARDED_BY(mutex_) = 0;

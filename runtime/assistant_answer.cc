@@ -121,6 +121,8 @@ class Assistant::Answer {
   }
 
   absl::StatusOr<Generation> Write(TextSink sink, std::stop_token cancel) {
+    // Not while it waits for memory, which training may hold.
+    const WorkerPool::Foreground answering(assistant_.pool_);
     Session session(ExpertOf(lease_), assistant_.pool_,
                     ShapeFor(static_cast<int64_t>(prompt_.ids.size())), Activations::kInt8,
                     adapter_);

@@ -122,9 +122,13 @@ absl::Status Assistant::GiveFeedback(absl::string_view id, Feedback feedback) {
   return TeachRouter();
 }
 
-absl::Status Assistant::Forget(absl::string_view id) {
+absl::Status Assistant::Forget(absl::string_view id, std::stop_token cancel) {
   if (interactions_ == nullptr) return NoLog();
-  COTERIE_RETURN_IF_ERROR(interactions_->Forget(id));
+  const absl::Status erased = interactions_->Forget(id);
+  // Erased before, perhaps by a call that was cancelled: adapters may still hold it.
+  if (!erased.ok() && !absl::IsNotFound(erased)) return erased;
+  COTERIE_RETURN_IF_ERROR(ForgetInAdapters(id, std::move(cancel)));
+  COTERIE_RETURN_IF_ERROR(erased);
   return TeachRouter();
 }
 

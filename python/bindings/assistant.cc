@@ -17,6 +17,7 @@
 #include "python/bindings/gil.h"
 #include "python/bindings/native_thread.h"
 #include "python/bindings/reply_stream.h"
+#include "python/bindings/training.h"
 
 namespace py = pybind11;
 
@@ -366,13 +367,18 @@ void GiveFeedback(Assistant& assistant, const std::string& id, const std::string
   RaiseIfError(status);
 }
 
-void Forget(Assistant& assistant, const std::string& id) {
-  absl::Status status;
-  {
-    GilReleased released;
-    status = assistant.Forget(id);
-  }
-  RaiseIfError(status);
+// Adapters that were trained on it are trained again, which takes its time.
+void Forget(std::shared_ptr<Assistant> assistant, const std::string& id) {
+  RaiseIfError(CallInterruptibly([assistant = std::move(assistant), id](std::stop_token stop) {
+    return assistant->Forget(id, std::move(stop));
+  }));
+}
+
+Fields Train(std::shared_ptr<Assistant> assistant, const std::string& expert,
+             const Fields& options) {
+  return TrainingReportFields(ValueOrRaise(CallInterruptibly(
+      [assistant = std::move(assistant), request = TrainingRequestFrom(expert, options)](
+          std::stop_token stop) { return assistant->Train(request, std::move(stop)); })));
 }
 
 std::vector<Fields> EventList(Assistant& assistant) {
@@ -452,6 +458,15 @@ void BindAssistant(py::module_& module) {
            "What the user says of a reply. verdict: \"accepted\", \"rejected\", \"edited\" (text: "
            "to what) or \"none\"; domain: where the prompt belongs, or \"\".")
       .def("forget", &Forget, py::arg("id"), "Erases a reply and what was learned from it.")
+      .def("train", &Train, py::arg("expert"), py::arg("options"),
+           "Trains an adapter on feedback: the fields of coterie.TrainingReport. options: those of "
+           "coterie.TrainingOptions by name.")
+      .def(
+          "training",
+          [](const Assistant& assistant) {
+            return TrainingProgressFields(assistant.training_progress());
+          },
+          "How far the training under way, or the last one, has come.")
       .def(
           "stats", [](const Assistant& assistant) { return StatsFields(assistant.Stats()); },
           "Budget, bytes by purpose, experts and counters.")

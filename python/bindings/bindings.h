@@ -20,6 +20,7 @@ void BindAdapter(pybind11::module_& module);
 void BindAssistant(pybind11::module_& module);
 void BindInteractions(pybind11::module_& module);
 void BindSimulation(pybind11::module_& module);
+void BindTraining(pybind11::module_& module);
 
 // A dict as it is written out for Python: names and values of any type.
 class __attribute__((visibility("hidden"))) Fields : public pybind11::dict {

@@ -10,4 +10,5 @@ PYBIND11_MODULE(_coterie, module) {
   coterie::BindAssistant(module);
   coterie::BindInteractions(module);
   coterie::BindSimulation(module);
+  coterie::BindTraining(module);
 }

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from coterie.interactions import Interaction, InteractionLog
     from coterie.protocol import Edited
     from coterie.router import DomainScores, Router
+    from coterie.training import Trainer, TrainerOptions, TrainingOptions, TrainingReport
 
     __version__: str
 
@@ -46,6 +47,10 @@ __all__ = [
     "Route",
     "Router",
     "Timings",
+    "Trainer",
+    "TrainerOptions",
+    "TrainingOptions",
+    "TrainingReport",
     "Usage",
     "inspect",
 ]
@@ -67,6 +72,10 @@ _MODULE_OF = {
     "InteractionLog": "interactions",
     "DomainScores": "router",
     "Router": "router",
+    "Trainer": "training",
+    "TrainerOptions": "training",
+    "TrainingOptions": "training",
+    "TrainingReport": "training",
 }
 
 

@@ -6,7 +6,7 @@ import collections.abc
 import numpy
 import numpy.typing
 import typing
-__all__: list[str] = ['Adapter', 'AdapterStore', 'Assistant', 'Expert', 'InteractionLog', 'ReplyStream', 'Router', 'SamplingOptions', 'Tokenizer', 'default_router_path', 'inspect', 'simulate']
+__all__: list[str] = ['Adapter', 'AdapterStore', 'Assistant', 'Expert', 'InteractionLog', 'ReplyStream', 'Router', 'SamplingOptions', 'Tokenizer', 'Trainer', 'default_router_path', 'inspect', 'simulate']
 class Expert:
     """
     One model file; coterie.Expert is the public face.
@@ -302,6 +302,14 @@ class Assistant:
         """
         Starts an answer. options: the keyword arguments of coterie.Assistant.stream.
         """
+    def train(self, expert: str, options: dict[str, typing.Any]) -> dict[str, typing.Any]:
+        """
+        Trains an adapter on feedback: the fields of coterie.TrainingReport. options: those of coterie.TrainingOptions by name.
+        """
+    def training(self) -> dict[str, typing.Any]:
+        """
+        How far the training under way, or the last one, has come.
+        """
 class InteractionLog:
     """
     What was asked and answered; coterie.InteractionLog is the public face.
@@ -337,6 +345,42 @@ class InteractionLog:
         """
         Where it lies.
         """
+class Trainer:
+    """
+    Trains one adapter step by step; coterie.Trainer is the public face. Thread-compatible.
+    """
+    def __init__(self, base: Expert, options: dict[str, typing.Any], max_tokens: typing.SupportsInt | typing.SupportsIndex) -> None:
+        ...
+    def adapter(self, name: str) -> Adapter:
+        """
+        The adapter as it is now.
+        """
+    def evaluate(self, sequences: collections.abc.Sequence[tuple[collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], collections.abc.Sequence[bool]]], adapted: bool = True) -> list[tuple[float, int]]:
+        """
+        (summed negative log-likelihood in nats, number of targets) of each pair.
+        """
+    def gradients(self) -> list[tuple[int, str, numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32]]]:
+        """
+        Of the last step before clipping: (layer, linear, a [rank, in], b [out, rank]).
+        """
+    def load(self, adapter: Adapter) -> None:
+        """
+        Goes on from an adapter.
+        """
+    def matrices(self) -> list[tuple[int, str, numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32]]]:
+        """
+        The adapter's own, in the same form.
+        """
+    def step(self, batch: collections.abc.Sequence[tuple[collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], collections.abc.Sequence[bool]]]) -> dict[str, typing.Any]:
+        """
+        One optimiser step over (token ids, whether each is a target) pairs. Ctrl-C ends it and changes nothing.
+        """
+    @property
+    def is_bf16(self) -> bool:
+        ...
+    @property
+    def memory_bytes(self) -> int:
+        ...
 def default_router_path() -> str:
     """
     The file of the router that ships, or $COTERIE_ROUTER.

@@ -11,6 +11,7 @@ from coterie import _coterie
 from coterie.errors import nearest
 from coterie.native import Native
 from coterie.protocol import Edited, Feedback, FinishReason, Prompt
+from coterie.training import TrainingOptions, TrainingReport
 
 
 class Options(TypedDict, total=False):
@@ -255,9 +256,35 @@ class Assistant(Native[_coterie.Assistant]):
         self._native.feedback(id, verdict, text, domain or "")
 
     def forget(self, id: str, /) -> None:
-        """Erases a reply from the log, and what the router learned from it. KeyError if it is not
-        there. Adapters are not touched."""
+        """Erases a reply from the log, what the router learned from it, and every version of an
+        adapter that was trained on it: the current one is trained again without it, which takes as
+        long as training does. KeyError if it is not there."""
         self._native.forget(id)
+
+    def train(self, expert: str, **options: Unpack[TrainingOptions]) -> TrainingReport:
+        """Trains a LoRA adapter on the feedback that an expert's answers got, and waits for it.
+
+        Answers go on meanwhile, and first. The adapter is published only if it is better on
+        feedback that was held back (`report.promoted`, `report.verdict`); it then answers as an
+        expert of its own name, on the same weights. `training()` says how far it has come. Options
+        are those of coterie.TrainingOptions. Ctrl-C ends it; the same again goes on from there.
+        coterie.Error ("failed_precondition") if there is nothing to learn from, MemoryError if it
+        does not fit the budget.
+        """
+        given: dict[str, Any] = {**options}
+        known = {**TrainingOptions.__annotations__}
+        for name in given:
+            if name not in known:
+                raise TypeError(
+                    f'there is no option "{name}"{nearest(name, tuple(known))} there are '
+                    + ", ".join(known)
+                )
+        return TrainingReport(**self._native.train(expert, given))
+
+    def training(self) -> dict[str, Any]:
+        """How far the training under way, or the last one, has come: phase, step, steps, loss,
+        tokens_per_second, seconds_left, memory_bytes."""
+        return dict(self._native.training())
 
     def route(self, prompt: str, /) -> Route:
         """Decides only, in milliseconds: loads nothing and changes nothing."""

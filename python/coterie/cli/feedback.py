@@ -16,6 +16,7 @@ from coterie.cli.manual import manual
 from coterie.cli.options import Config, Json
 from coterie.cli.output import print_json, print_table, remark
 from coterie.protocol import Edited, Feedback
+from coterie.store import Store
 
 app = typer.Typer(
     help="Lists, shows, exports and forgets what was asked and answered.", no_args_is_help=True
@@ -222,19 +223,24 @@ def forget(
 ) -> None:
     """Erases answers and what you said of them, so that no copy of the file's bytes is left.
 
-    The router forgets what it learned from them when it is next asked. An adapter that was trained
-    on them is not touched.
+    The router forgets what it learned from them, and adapters that were trained on them are trained
+    again without them, which takes as long as training does.
     """
     if everything == bool(ids):
         raise typer.BadParameter("name answers, or --all")
     log = _open(config)
     gone = [one.id for one in log] if everything else [_resolved(id, config) for id in ids or ()]
+    assistant = options.open_assistant(config, None, None) if _has_adapters() else log
     for id in gone:
-        log.forget(id)
+        assistant.forget(id)
     if json:
         print_json({"forgotten": gone})
     else:
         remark(f"forgotten: {len(gone)}")
+
+
+def _has_adapters() -> bool:
+    return (Store().home / "adapters").is_dir()
 
 
 def _start(text: str, length: int = 60) -> str:

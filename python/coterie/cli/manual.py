@@ -23,6 +23,7 @@ FILES = {
     "$COTERIE_HOME/blobs/sha256-HASH": "a model's bytes, read-only",
     "$COTERIE_HOME/adapters/NAME": "versions of an adapter (docs/adapters.md)",
     "$COTERIE_HOME/measurements.json": "what `coterie bench value --write` found, for routing",
+    "$COTERIE_HOME/adapters": "versions of adapters, with what they were trained on",
     "$COTERIE_HOME/interactions.db": "what was asked, answered and said of it (docs/feedback.md)",
     "coterie.toml": "experts, domains, budget and server (--config; docs/experts.md)",
 }

@@ -1,0 +1,91 @@
+#include "lora/example_order.h"
+
+#include <algorithm>
+#include <numeric>
+#include <random>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+namespace coterie {
+namespace {
+
+// Fisher and Yates, by a generator that is the same everywhere: std::shuffle's use of it is not.
+void Shuffle(std::vector<size_t>& order, std::mt19937_64& random) {
+  for (size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[random() % i]);
+}
+
+// FNV-1a, 64 bits.
+class Hash {
+ public:
+  void Add(const void* data, size_t n) {
+    const auto* bytes = static_cast<const unsigned char*>(data);
+    for (size_t i = 0; i < n; ++i) value_ = (value_ ^ bytes[i]) * 0x100000001b3;
+  }
+  void Add(const TrainingSequence& sequence) {
+    Add(sequence.tokens.data(), sequence.tokens.size() * sizeof(TokenId));
+    for (const bool is_target : sequence.is_target) Add(is_target ? "1" : "0", 1);
+  }
+  uint64_t value() const { return value_; }
+
+ private:
+  uint64_t value_ = 0xcbf29ce484222325;
+};
+
+}  // namespace
+
+ExampleOrder::ExampleOrder(absl::Span<const TrainingExample> examples,
+                           absl::Span<const TrainingSequence> replay, int64_t n_epochs,
+                           int64_t batch_examples, double replay_share, uint64_t seed) {
+  const size_t batch = static_cast<size_t>(std::max<int64_t>(1, batch_examples));
+  steps_per_epoch_ = static_cast<int64_t>((examples.size() + batch - 1) / batch);
+  std::vector<size_t> order(examples.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::mt19937_64 random(seed);
+  size_t next_replay = 0;
+  double owed_tokens = 0;  // Of replay, carried from batch to batch.
+  for (int64_t epoch = 0; epoch < n_epochs; ++epoch) {
+    Shuffle(order, random);
+    for (size_t begin = 0; begin < order.size(); begin += batch) {
+      Picked picked;
+      for (size_t i = begin; i < std::min(order.size(), begin + batch); ++i) {
+        picked.examples.push_back(order[i]);
+        owed_tokens += static_cast<double>(examples[order[i]].sequence.tokens.size()) *
+                       replay_share / (1 - std::min(0.9, replay_share));
+      }
+      while (!replay.empty() &&
+             owed_tokens >= static_cast<double>(replay[next_replay].tokens.size())) {
+        owed_tokens -= static_cast<double>(replay[next_replay].tokens.size());
+        picked.replay.push_back(next_replay);
+        next_replay = (next_replay + 1) % replay.size();
+      }
+      batches_.push_back(std::move(picked));
+    }
+  }
+  Hash hash;
+  for (const TrainingExample& example : examples) {
+    hash.Add(&example.objective, sizeof(example.objective));
+    hash.Add(&example.weight, sizeof(example.weight));
+    hash.Add(example.sequence);
+    hash.Add(example.instead);
+  }
+  for (const TrainingSequence& sequence : replay) hash.Add(sequence);
+  fingerprint_ = absl::StrCat("order ", n_epochs, " ", batch, " ", replay_share, " ", seed, " ",
+                              absl::Hex(hash.value()));
+}
+
+std::vector<TrainingExample> ExampleOrder::Batch(absl::Span<const TrainingExample> examples,
+                                                 absl::Span<const TrainingSequence> replay,
+                                                 int64_t step) const {
+  std::vector<TrainingExample> batch;
+  const Picked& picked = batches_[static_cast<size_t>(step)];
+  for (const size_t i : picked.examples) batch.push_back(examples[i]);
+  for (const size_t i : picked.replay) {
+    TrainingExample general;
+    general.sequence = replay[i];
+    batch.push_back(std::move(general));
+  }
+  return batch;
+}
+
+}  // namespace coterie

@@ -1,0 +1,34 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "lora/adapter_training.h"
+#include "lora/training_set.h"
+
+namespace coterie {
+
+// What to train from the interactions that users gave feedback on.
+struct TrainingRequest {
+  std::string expert;   // Whose interactions, and on whose base.
+  std::string adapter;  // To publish as; empty: the expert's own, else "EXPERT-tuned".
+  TrainerOptions options;
+  int64_t n_epochs = 4;
+  int64_t batch_examples = 8;
+  double replay_share = 0.15;
+  TrainingSetOptions set;
+  GateOptions gate;
+};
+
+struct TrainingReport {
+  std::string expert;
+  std::string adapter;  // As published, "home@2"; empty: nothing was.
+  int64_t n_examples = 0;
+  int64_t n_held_out = 0;
+  std::vector<LeftOut> left_out;
+  AdapterTrainingResult result;  // Without the deltas.
+};
+
+}  // namespace coterie

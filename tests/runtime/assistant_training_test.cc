@@ -1,0 +1,216 @@
+// From feedback to a published adapter, and out of it again, on a tiny model.
+
+#include <algorithm>
+#include <memory>
+#include <stop_token>
+#include <string>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+#include "core/base/read_file.h"
+#include "lora/adapter_store.h"
+#include "lora/sha256.h"
+#include "runtime/assistant.h"
+#include "tests/fuzz/gguf_draft.h"
+#include "tests/fuzz/scratch_folder.h"
+#include "tests/status_matchers.h"
+
+namespace coterie {
+namespace {
+
+using ::testing::_;
+using ::testing::HasSubstr;
+using testing::StatusIs;
+
+class AssistantTrainingTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    assistant_ = Open(folder_);
+    ASSERT_NE(assistant_, nullptr);
+  }
+
+  static std::unique_ptr<Assistant> Open(const testing::ScratchFolder& folder) {
+    const std::string bytes = testing::TinyModel().Bytes();
+    folder.Write("tiny.gguf", bytes);
+    folder.Write("models/tiny.json",
+                 absl::StrCat(R"({"name": "tiny", "path": "tiny.gguf", "sha256": ")",
+                              Sha256Of(bytes).substr(7), R"(", "bytes": )", bytes.size(), "}"));
+    Configuration configuration = *Configuration::Default();
+    configuration.home = folder.path();
+    configuration.memory_budget_bytes = 400'000'000;
+    configuration.router_path = COTERIE_DEFAULT_ROUTER;
+    configuration.learning.log_path = absl::StrCat(folder.path(), "/interactions.db");
+    auto assistant = Assistant::Open(std::move(configuration));
+    EXPECT_THAT(assistant, testing::IsOk());
+    return assistant.ok() ? *std::move(assistant) : nullptr;
+  }
+
+  // An answer that was edited. Times and ids are given, so that two logs can be alike.
+  static void LogEdit(Assistant& assistant, int i, const std::string& edit) {
+    Interaction interaction;
+    interaction.id = absl::StrCat("id-", i);
+    interaction.time = absl::FromUnixSeconds(1000 + i);
+    const std::string letters = {static_cast<char>('a' + i % 26), static_cast<char>('a' + i / 26)};
+    interaction.messages = {{"user", absl::StrCat("hello ", letters, " you"), ""}};
+    interaction.reply = "hello";
+    interaction.expert = "tiny";
+    COTERIE_ASSERT_OK(assistant.interactions()->Append(interaction));
+    COTERIE_ASSERT_OK(assistant.interactions()
+                          ->SetFeedback(interaction.id, {Verdict::kEdited, edit, ""})
+                          .status());
+  }
+  static void LogEdits(Assistant& assistant, int n) {
+    for (int i = 0; i < n; ++i) LogEdit(assistant, i, "you you you hello");
+  }
+
+  static TrainingRequest Quick() {
+    TrainingRequest request;
+    request.expert = "tiny";
+    request.adapter = "home";
+    request.options.learning_rate = 0.02f;
+    request.options.rank = 4;
+    request.options.precision = TrainingPrecision::kF32;
+    request.n_epochs = 6;
+    request.gate.least_cases = 4;
+    request.gate.largest_forgetting = 100;  // Tiny models have nothing to forget.
+    return request;
+  }
+
+  static std::string CurrentWeights(const testing::ScratchFolder& folder) {
+    const AdapterStore store(folder.path());
+    const auto version = store.CurrentVersion("home");
+    if (!version.ok()) return "";
+    const auto bytes =
+        ReadSmallFile(store.FolderOf("home", *version) + "/adapter_model.safetensors", 1 << 24);
+    return bytes.ok() ? *bytes : "";
+  }
+
+  const testing::ScratchFolder folder_;
+  std::unique_ptr<Assistant> assistant_;
+};
+
+TEST_F(AssistantTrainingTest, EditsBecomeAnExpertOfTheirOwn) {
+  LogEdits(*assistant_, 40);
+  COTERIE_ASSERT_OK_AND_ASSIGN(const TrainingReport report, assistant_->Train(Quick(), {}));
+  EXPECT_EQ(report.adapter, "home@1") << report.result.gate.verdict;
+  EXPECT_GT(report.n_held_out, 3);
+  EXPECT_GT(report.result.gate.gain.low, 0);
+  EXPECT_LT(report.result.served_difference, 0.002);
+  Request request;
+  request.messages = {{"user", "hello zz you", ""}};
+  request.expert = "home";
+  request.sampling.temperature = 0.0f;
+  request.max_tokens = 4;
+  COTERIE_ASSERT_OK_AND_ASSIGN(
+      const Reply reply, assistant_->Generate(request, [](absl::string_view) { return true; }, {}));
+  EXPECT_EQ(reply.adapter, "home@1");
+  const BudgetSnapshot budget = assistant_->Stats().budget;
+  EXPECT_EQ(budget.bytes_by_purpose[static_cast<size_t>(Purpose::kTraining)], 0);
+}
+
+TEST_F(AssistantTrainingTest, EditsThatTeachNothingAreNotPublished) {
+  for (int i = 0; i < 40; ++i) {
+    // Each wants something else, so that nothing carries over to cases held back.
+    std::string noise;
+    for (int k = 0; k < 8; ++k)
+      noise.push_back(static_cast<char>('a' + (i * 7919 + k * k * 31) % 26));
+    LogEdit(*assistant_, i, noise);
+  }
+  TrainingRequest request = Quick();
+  request.gate.largest_forgetting = -100;  // Even a gain by chance would cost too much.
+  COTERIE_ASSERT_OK_AND_ASSIGN(const TrainingReport report, assistant_->Train(request, {}));
+  EXPECT_EQ(report.adapter, "");
+  EXPECT_THAT(report.result.gate.verdict, HasSubstr("no gain yet"));
+  EXPECT_EQ(CurrentWeights(folder_), "");
+}
+
+TEST_F(AssistantTrainingTest, ForgettingLeavesTheBytesOfNeverHavingHadIt) {
+  LogEdits(*assistant_, 40);
+  // Several, for some are held back and change no byte.
+  for (int i = 40; i < 43; ++i) LogEdit(*assistant_, i, "a secret");
+  COTERIE_ASSERT_OK_AND_ASSIGN(const TrainingReport with, assistant_->Train(Quick(), {}));
+  ASSERT_EQ(with.adapter, "home@1") << with.result.gate.verdict;
+  const std::string with_secret = CurrentWeights(folder_);
+  for (int i = 40; i < 43; ++i) {
+    COTERIE_ASSERT_OK(assistant_->Forget(absl::StrCat("id-", i)));
+  }
+
+  const testing::ScratchFolder other;
+  const auto never_had_it = Open(other);
+  LogEdits(*never_had_it, 40);
+  COTERIE_ASSERT_OK_AND_ASSIGN(const TrainingReport without, never_had_it->Train(Quick(), {}));
+  ASSERT_EQ(without.adapter, "home@1");
+  EXPECT_FALSE(with_secret == CurrentWeights(other));
+  EXPECT_TRUE(CurrentWeights(folder_) == CurrentWeights(other));
+  // No version that had it is left.
+  COTERIE_ASSERT_OK_AND_ASSIGN(const auto adapters, AdapterStore(folder_.path()).List());
+  ASSERT_EQ(adapters.size(), 1u);
+  EXPECT_EQ(adapters.front().versions.size(), 1u);
+  EXPECT_EQ(adapters.front().current, 4);
+}
+
+TEST_F(AssistantTrainingTest, AnAdapterThatStoodForOneInteractionGoesWithIt) {
+  LogEdits(*assistant_, 1);
+  TrainingRequest request = Quick();
+  request.set.held_out_share = 0;
+  request.gate.least_cases = 0;
+  // Too few cases to publish by itself: published by hand, as an import would be.
+  COTERIE_ASSERT_OK(assistant_->Train(request, {}).status());
+  Adapter adapter;
+  adapter.name = "home";
+  const auto expert = Expert::Open(absl::StrCat(folder_.path(), "/tiny.gguf"));
+  ASSERT_THAT(expert, testing::IsOk());
+  adapter.base = IdentityOf(**expert, "", "tiny");
+  LinearDelta delta;
+  const LinearShape shape = ShapeOf((*expert)->spec(), LayerLinear::kQ);
+  delta.rank = 1;
+  delta.scale = 1;
+  delta.a.assign(static_cast<size_t>(shape.in), 0.1f);
+  delta.b.assign(static_cast<size_t>(shape.out), 0.1f);
+  adapter.deltas = {delta};
+  AdapterStore store(folder_.path());
+  COTERIE_ASSERT_OK(
+      store.Publish(adapter, {{"id-0"}, R"({"expert": "tiny", "precision": "f32"})", ""}).status());
+  COTERIE_ASSERT_OK(assistant_->Forget("id-0"));
+  EXPECT_THAT(store.Current("home"), StatusIs(absl::StatusCode::kNotFound, _));
+}
+
+TEST_F(AssistantTrainingTest, SaysWhatIsMissing) {
+  EXPECT_THAT(assistant_->Train(Quick(), {}),
+              StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("no feedback")));
+  TrainingRequest unknown = Quick();
+  unknown.expert = "nobody";
+  EXPECT_THAT(assistant_->Train(unknown, {}), StatusIs(absl::StatusCode::kNotFound, _));
+  LogEdits(*assistant_, 5);
+  TrainingRequest bad = Quick();
+  bad.options.rank = 0;
+  EXPECT_THAT(assistant_->Train(bad, {}),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("rank=0")));
+}
+
+TEST_F(AssistantTrainingTest, AStoppedTrainingGoesOnToTheSameBytes) {
+  LogEdits(*assistant_, 40);
+  const testing::ScratchFolder other;
+  const auto whole = Open(other);
+  LogEdits(*whole, 40);
+  COTERIE_ASSERT_OK(whole->Train(Quick(), {}).status());
+
+  std::stop_source stop;
+  std::jthread stopper([&] {
+    while (assistant_->training_progress().step < 3) std::this_thread::yield();
+    stop.request_stop();
+  });
+  const auto stopped = assistant_->Train(Quick(), stop.get_token());
+  stopper.join();
+  if (!stopped.ok()) {
+    EXPECT_THAT(stopped, StatusIs(absl::StatusCode::kCancelled, _));
+    COTERIE_ASSERT_OK(assistant_->Train(Quick(), {}).status());
+  }
+  EXPECT_TRUE(CurrentWeights(folder_) == CurrentWeights(other));
+}
+
+}  // namespace
+}  // namespace coterie
