@@ -1,6 +1,7 @@
 # The commands of this project. Each installs what it needs; see .ci/setup.
 #   make demo          builds, fetches two small models and answers eight prompts
 #   make test          builds and runs every test
+#   make test-peers    adapters against PEFT and llama.cpp: PEER=PYTHON, see docs/adapters.md
 #   make bench         measures; PEER=PYTHON sets llama.cpp beside it
 #   make fuzz          runs every fuzzer for a minute (SECONDS=...)
 #   make sanitize      the tests under AddressSanitizer and UndefinedBehaviorSanitizer
@@ -8,7 +9,7 @@
 #   make build         the release build of libraries, tests and tools
 #   make stub          writes python/coterie/_coterie.pyi anew from the compiled module
 #   make install       the Python package and the coterie command into .venv
-.PHONY: demo test bench fuzz sanitize sanitize-threads build install setup models format stub check \
+.PHONY: demo test test-peers bench fuzz sanitize sanitize-threads build install setup models format stub check \
   clean
 
 MODELS ?= small
@@ -46,6 +47,11 @@ test: build models
 	  $(if $(filter none,$(MODELS)),-LE model)
 	@.venv/bin/python -m pytest -q tests/python \
 	  -m "not peer$(if $(filter none,$(MODELS)), and not model)"
+
+# PEER: an interpreter with torch, transformers, peft, gguf and llama-cpp-python.
+test-peers: install models
+	@COTERIE_PEERS=$(PEER) .venv/bin/python -m pytest -q -s -m peer \
+	  tests/python/test_adapter_peers.py
 
 bench: build models
 	@.venv/bin/python bench/run.py $(if $(PEER),--peer $(PEER))

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
 #include <random>
 #include <string>
 #include <utility>
@@ -94,6 +95,7 @@ std::vector<float> CheckedLogits(const Expert& expert, WorkerPool& pool,
 // Tokens per second of one alternative, run after run.
 struct Samples {
   std::vector<double> prefill, decode;
+  std::vector<double> decode_cpu_ms;  // Of the process, a token: what a busy machine changes least.
 
   void Add(Session& session, int64_t n_prompt, int64_t n_generate, int64_t depth) {
     const auto rate = [](int64_t n, absl::Time begin) {
@@ -106,8 +108,11 @@ struct Samples {
     session.Reset();
     if (depth > 0) Require(session.Prefill(SomeTokens(depth), {}));
     begin = absl::Now();
+    const std::clock_t cpu_begin = std::clock();
     for (const TokenId id : SomeTokens(n_generate)) Require(session.Decode(id));
     decode.push_back(rate(n_generate, begin));
+    decode_cpu_ms.push_back(1e3 * static_cast<double>(std::clock() - cpu_begin) / CLOCKS_PER_SEC /
+                            static_cast<double>(n_generate));
   }
 };
 
@@ -148,6 +153,8 @@ int Run(const std::string& path, int64_t n_prompt, int64_t n_generate, int n_rep
   result["adapter_decode_tokens_per_second"] = Median(with.decode);
   result["adapter_prefill_samples"] = with.prefill;
   result["adapter_decode_samples"] = with.decode;
+  result["decode_cpu_ms"] = Median(without.decode_cpu_ms);
+  result["adapter_decode_cpu_ms"] = Median(with.decode_cpu_ms);
   result["adapter_bytes"] = adapter->bytes();
   result["weight_bytes"] = expert.weight_bytes();
   result["read_bytes_per_second"] = MeasureReadBytesPerSecond(pool);

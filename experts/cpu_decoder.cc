@@ -36,6 +36,15 @@ class Areas {
 
 bool IsFloat(TensorType type) { return Traits(type).block_values == 1; }
 
+// Asks for the part of B that adds to rows [begin, end) of a product: it arrives while W is read.
+void Prefetch(const MatrixView& b, int64_t begin, int64_t end) {
+  constexpr int64_t kLine = 64 / sizeof(uint16_t);
+  for (int64_t k = 0; k < b.n_rows; ++k) {
+    const uint16_t* row = reinterpret_cast<const uint16_t*>(b.row(k));
+    for (int64_t at = begin; at < end; at += kLine) __builtin_prefetch(row + at, 0, 2);
+  }
+}
+
 QuantizedActivations RowsOf(const QuantizedActivations& all, int64_t begin, int64_t end) {
   QuantizedActivations rows = all;
   rows.n_tokens = end - begin;
@@ -223,6 +232,10 @@ void CpuDecoder::MultiplyRows(const Phase& phase, size_t product_index,
   const Product& product = phase.products[product_index];
   const MatrixView& w = product.linear->w;
   uint8_t* scratch = at_.workers + worker * at_.worker_bytes;
+  ForDeltas(phase, product_index, 0, phase.n_rows,
+            [&](const ServedDelta& delta, int64_t, int64_t, const float*) {
+              Prefetch(delta.b, begin, end);
+            });
   if (activations_ == Activations::kInt8 && !IsFloat(w.type)) {
     kernels_.matmul_q8(w, begin, end, quantized, product.y, w.n_rows, scratch);
   } else {

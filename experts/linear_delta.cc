@@ -93,12 +93,13 @@ absl::StatusOr<std::shared_ptr<const LinearDeltaSet>> LinearDeltaSet::Create(
   std::shared_ptr<LinearDeltaSet> set(new LinearDeltaSet());
   set->version_ = std::move(version);
   for (const LinearDelta& delta : deltas) COTERIE_RETURN_IF_ERROR(Check(spec, delta));
-  set->values_.resize(static_cast<size_t>(Bytes(spec, deltas)) / sizeof(uint16_t));
+  set->values_ = AlignedBuffer(Bytes(spec, deltas));
+  set->values_.PreferLargePages();
   set->layers_.resize(static_cast<size_t>(spec.n_layers));
   for (int i = 0; i < kLayerLinearCount; ++i) {
     set->shapes_[static_cast<size_t>(i)] = ShapeOf(spec, static_cast<LayerLinear>(i));
   }
-  uint16_t* next = set->values_.data();
+  uint16_t* next = set->values_.as<uint16_t>();
   const auto keep = [&next](const std::vector<float>& values, int64_t n_rows) {
     const int64_t n = static_cast<int64_t>(values.size());
     Kernels().f32_to_f16(values.data(), n, next);

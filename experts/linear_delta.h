@@ -14,6 +14,7 @@
 #include "absl/strings/string_view.h"
 
 #include "core/kernels/tensor_type.h"
+#include "core/memory/aligned_buffer.h"
 #include "experts/arch_spec.h"
 
 namespace coterie {
@@ -77,14 +78,14 @@ class LinearDeltaSet {
   // Unique among the adapters of a base: part of the key of every KV cache and prefix.
   const std::string& version() const { return version_; }
   int64_t max_rank() const { return max_rank_; }
-  int64_t bytes() const { return static_cast<int64_t>(values_.size() * sizeof(uint16_t)); }
+  int64_t bytes() const { return values_.bytes(); }
 
  private:
   LinearDeltaSet() = default;
 
   std::string version_;
   int64_t max_rank_ = 0;
-  std::vector<uint16_t> values_;
+  AlignedBuffer values_;
   std::vector<std::array<ServedDelta, kLayerLinearCount>> layers_;
   std::array<LinearShape, kLayerLinearCount> shapes_;  // Of the base.
 };

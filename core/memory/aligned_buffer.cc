@@ -15,6 +15,10 @@ AlignedBuffer::AlignedBuffer(int64_t bytes) : bytes_(bytes) {
   data_ = std::unique_ptr<uint8_t[], Unmap>(static_cast<uint8_t*>(data), Unmap{bytes});
 }
 
+void AlignedBuffer::PreferLargePages() {
+  if (bytes_ > 0) madvise(data_.get(), static_cast<size_t>(bytes_), MADV_HUGEPAGE);
+}
+
 void AlignedBuffer::Unmap::operator()(uint8_t* data) const {
   munmap(data, static_cast<size_t>(mapped_bytes));
 }

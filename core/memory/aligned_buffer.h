@@ -16,6 +16,10 @@ class AlignedBuffer {
   // Aborts if the system refuses the memory; callers reserve in a MemoryBudget beforehand.
   explicit AlignedBuffer(int64_t bytes);
 
+  // Asks for large pages, before the bytes are first written: for what is read from end to end
+  // again and again. A hint; costs nothing where the system has none to give.
+  void PreferLargePages();
+
   uint8_t* data() { return data_.get(); }
   const uint8_t* data() const { return data_.get(); }
   int64_t bytes() const { return bytes_; }

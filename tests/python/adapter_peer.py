@@ -3,6 +3,7 @@ an adapter. test_adapter_peers.py calls it.
 
     adapter_peer.py make  MODEL.gguf FOLDER      a random adapter of PEFT, saved to FOLDER
     adapter_peer.py peft  MODEL.gguf FOLDER OUT  float32 logits of PEFT under the adapter in FOLDER
+    adapter_peer.py bare  MODEL.gguf OUT         the same without an adapter
     adapter_peer.py llama MODEL.gguf FILE OUT    logits of llama.cpp under a GGUF adapter
 
 OUT is a .npy of [n_tokens, n_vocab]. The base is the GGUF file, dequantised for PEFT.
@@ -56,7 +57,7 @@ def make(model_path: Path, folder: str) -> None:
     torch.manual_seed(1)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.02)
+            torch.nn.init.normal_(parameter, std=0.006)
     model.save_pretrained(folder)
 
 
@@ -64,6 +65,10 @@ def peft(model_path: Path, folder: str, out: str) -> None:
     from peft import PeftModel
 
     save_logits(PeftModel.from_pretrained(base(model_path), folder), out)
+
+
+def bare(model_path: Path, out: str) -> None:
+    save_logits(base(model_path), out)
 
 
 def llama(model_path: Path, file: str, out: str) -> None:
@@ -82,5 +87,5 @@ def llama(model_path: Path, file: str, out: str) -> None:
 
 
 if __name__ == "__main__":
-    command = {"make": make, "peft": peft, "llama": llama}[sys.argv[1]]
+    command = {"make": make, "peft": peft, "bare": bare, "llama": llama}[sys.argv[1]]
     command(Path(sys.argv[2]), *sys.argv[3:])
