@@ -1,4 +1,5 @@
-"""Eight prompts, two experts, a budget that holds one of them: what `make demo` shows.
+"""Eight prompts, two experts, a budget that holds one of them, and an expert that learns: what
+`make demo` shows.
 
 Every figure printed is measured in this run. Downloads are shown and counted apart.
 """
@@ -12,6 +13,7 @@ import sys
 import time
 
 import coterie
+from demo_learning import learn
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.table import Table
@@ -100,10 +102,13 @@ def main() -> int:
     for topic, prompt in PROMPTS + (HARDER if arguments.all else []):
         answer(console, assistant, topic, prompt)
     summary(console, assistant)
+    on_disk = sum(expert["bytes"] for expert in assistant.experts())
+    assistant.close()
+    learn(console)
     total_s = time.monotonic() - start
     console.print(
         f"\n{total_s / 60:.1f} minutes in all, {download_s / 60:.1f} of them fetching models "
-        f"({sum(e['bytes'] for e in assistant.experts()) / 1e6:.0f} MB on disk)"
+        f"({on_disk / 1e6:.0f} MB on disk)"
     )
     return 0
 

@@ -301,7 +301,8 @@ absl::StatusOr<StepReport> CpuTrainer::Step(absl::Span<const TrainingExample> ba
     }
   }
   COTERIE_RETURN_IF_ERROR(AddReferences(batch, cancel));
-  const BatchTotals totals = BatchTotals::Of(batch);
+  const BatchTotals totals =
+      BatchTotals::Of(batch, static_cast<double>(options_.preference_weight));
   std::fill(parameters_.gradients().begin(), parameters_.gradients().end(), 0.0f);
   for (Pass& pass : passes) {
     COTERIE_ASSIGN_OR_RETURN(const double loss, Learn(pass, batch, totals, cancel));
@@ -322,12 +323,15 @@ absl::StatusOr<StepReport> CpuTrainer::Step(absl::Span<const TrainingExample> ba
 // Before the first step the adapter changes nothing, so that preferences know neither side.
 absl::Status CpuTrainer::CheckFirstLoss(double loss,
                                         absl::Span<const TrainingExample> batch) const {
-  const BatchTotals totals = BatchTotals::Of(batch);
+  const BatchTotals totals =
+      BatchTotals::Of(batch, static_cast<double>(options_.preference_weight));
   double expected = 0, imitated = 0;
   for (const TrainingExample& example : batch) {
     if (!NeedsReference(example.objective)) return absl::OkStatus();
     const double term = example.objective == Objective::kPrefer ? kLn2 : 0.5;
-    expected += static_cast<double>(example.weight) * term / static_cast<double>(totals.n_terms);
+    expected += totals.preference_weight *
+                static_cast<double>(example.weight * example.preference) * term /
+                static_cast<double>(totals.n_terms);
     if (example.objective == Objective::kPrefer) {
       imitated += static_cast<double>(example.weight) *
                   references_.at(ReferenceKey(example.sequence)) /

@@ -66,6 +66,7 @@ ExampleOrder::ExampleOrder(absl::Span<const TrainingExample> examples,
   for (const TrainingExample& example : examples) {
     hash.Add(&example.objective, sizeof(example.objective));
     hash.Add(&example.weight, sizeof(example.weight));
+    hash.Add(&example.preference, sizeof(example.preference));
     hash.Add(example.sequence);
     hash.Add(example.instead);
   }

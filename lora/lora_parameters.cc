@@ -51,6 +51,9 @@ absl::Status LoraParameters::Check(const ArchSpec& spec, const TrainerOptions& o
   if (!(options.preference_beta > 0)) {
     return OutOfRange("preference_beta", absl::StrCat(options.preference_beta), "above 0");
   }
+  if (!(options.preference_weight >= 0) || !std::isfinite(options.preference_weight)) {
+    return OutOfRange("preference_weight", absl::StrCat(options.preference_weight), "0 or above");
+  }
   if (!(options.dropout >= 0 && options.dropout < 1)) {
     return OutOfRange("dropout", absl::StrCat(options.dropout), "0 to below 1");
   }

@@ -41,7 +41,8 @@ struct TrainingExample {
   Objective objective = Objective::kImitate;
   TrainingSequence sequence;
   TrainingSequence instead;  // kPrefer only.
-  float weight = 1;          // Multiplies the example's loss.
+  float weight = 1;          // Multiplies the example's loss,
+  float preference = 1;      // and its preference term alone.
 };
 
 enum class Recompute : uint8_t { kNone, kPartial, kFull };
@@ -65,7 +66,8 @@ struct TrainerOptions {
   float clip_norm = 1;        // Of the gradient of all matrices together; 0: none.
   float weight_decay = 0;
   float beta1 = 0.9f, beta2 = 0.999f, epsilon = 1e-8f;  // AdamW.
-  float preference_beta = 0.1f;                         // Of kPrefer, kEncourage and kDiscourage.
+  float preference_beta = 0.1f;                         // Of kPrefer, kEncourage and kDiscourage,
+  float preference_weight = 0.2f;  // and what their terms weigh beside imitation.
   uint64_t seed = 0;
   TrainingPrecision precision = TrainingPrecision::kAuto;
   std::optional<Recompute> recompute;  // None: the least that the budget has room for.

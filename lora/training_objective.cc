@@ -16,8 +16,9 @@ bool Imitates(Objective objective) {
 
 bool NeedsReference(Objective objective) { return objective != Objective::kImitate; }
 
-BatchTotals BatchTotals::Of(absl::Span<const TrainingExample> batch) {
+BatchTotals BatchTotals::Of(absl::Span<const TrainingExample> batch, double preference_weight) {
   BatchTotals totals;
+  totals.preference_weight = preference_weight;
   for (const TrainingExample& example : batch) {
     const std::vector<bool>& targets = example.sequence.is_target;
     if (Imitates(example.objective)) {
@@ -38,7 +39,8 @@ ExampleLoss LossOf(const TrainingExample& example, const ExampleLikelihood& like
     out.by_nll += share;
   }
   if (!NeedsReference(example.objective)) return out;
-  const double share = weight / static_cast<double>(totals.n_terms);
+  const double share = totals.preference_weight * weight * static_cast<double>(example.preference) /
+                       static_cast<double>(totals.n_terms);
   const double ratio = likelihood.base_nll - likelihood.nll;
   if (example.objective == Objective::kPrefer) {
     const double margin = beta * (ratio - (likelihood.instead_base_nll - likelihood.instead_nll));

@@ -3,7 +3,8 @@
 // What a batch is to minimise, and how much each token's likelihood weighs in it.
 //
 // With N the target tokens of all kImitate and kPrefer examples and M the other terms of a batch:
-//   loss = sum of weight * nll of the tokens of those / N  +  sum of weight * term / M
+//   loss = sum of weight * nll of the tokens of those / N  +  preference_weight * sum of weight *
+//   term / M
 // where a term is, with r the log-likelihood of the targets less the base's (reference):
 //   kPrefer      -log sigmoid(beta (r of sequence - r of instead))     ln 2 before the first step
 //   kEncourage   1 - sigmoid(beta r)                                   1/2
@@ -22,8 +23,9 @@ namespace coterie {
 struct BatchTotals {
   int64_t n_imitated_tokens = 0;
   int64_t n_terms = 0;
+  double preference_weight = 1;
 
-  static BatchTotals Of(absl::Span<const TrainingExample> batch);
+  static BatchTotals Of(absl::Span<const TrainingExample> batch, double preference_weight);
 };
 
 // Summed negative log-likelihoods of an example's targets, with the adapter and of the base alone.

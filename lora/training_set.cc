@@ -90,18 +90,16 @@ class ExampleMaker {
   absl::StatusOr<std::vector<TrainingExample>> MakeOfEdit(
       const Interaction& interaction, absl::StatusOr<TrainingSequence> reply) const {
     const std::string& edit = interaction.feedback.text;
-    TrainingExample imitate;
-    imitate.id = interaction.id;
-    imitate.weight = options_.edited_weight;
-    COTERIE_ASSIGN_OR_RETURN(imitate.sequence, Teach(interaction.messages, edit, /*ends=*/true));
-    std::vector<TrainingExample> examples = {imitate};
-    if (!reply.ok() || !HasTargets(*reply)) return examples;
-    TrainingExample prefer = std::move(imitate);
-    prefer.objective = Objective::kPrefer;
-    prefer.instead = *std::move(reply);
-    prefer.weight *= static_cast<float>(EditShare(interaction.reply, edit));
-    examples.push_back(std::move(prefer));
-    return examples;
+    TrainingExample example;
+    example.id = interaction.id;
+    example.weight = options_.edited_weight;
+    COTERIE_ASSIGN_OR_RETURN(example.sequence, Teach(interaction.messages, edit, /*ends=*/true));
+    if (reply.ok() && HasTargets(*reply)) {
+      example.objective = Objective::kPrefer;
+      example.instead = *std::move(reply);
+      example.preference = static_cast<float>(EditShare(interaction.reply, edit));
+    }
+    return std::vector<TrainingExample>{std::move(example)};
   }
 
   static bool HasTargets(const TrainingSequence& sequence) {

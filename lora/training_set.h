@@ -39,7 +39,9 @@ struct TrainingSet {
 
 // Makes examples of interactions with a verdict; those without are passed over.
 //   accepted   kImitate the reply
-//   edited     kImitate the edit; kPrefer it to the reply, weighted by how much was edited
+//   edited     kPrefer the edit to the reply, weighted by how much was edited, and imitate it;
+//   kImitate it alone where the
+//              reply cannot be learnt from
 //   rejected   kDiscourage the reply
 // A reply that was cut off does not teach to end there; an edit does.
 //

@@ -65,6 +65,7 @@ nlohmann::json TrainerJson(const TrainingRequest& request, bool is_bf16) {
           {"learning_rate", options.learning_rate},
           {"weight_decay", options.weight_decay},
           {"preference_beta", options.preference_beta},
+          {"preference_weight", options.preference_weight},
           {"seed", options.seed},
           {"precision", is_bf16 ? "bf16" : "f32"},  // As it was: bits depend on it.
           {"epochs", request.n_epochs},
@@ -85,6 +86,7 @@ TrainingRequest RequestFrom(const nlohmann::json& trainer, const std::string& ad
   options.learning_rate = trainer.value("learning_rate", options.learning_rate);
   options.weight_decay = trainer.value("weight_decay", options.weight_decay);
   options.preference_beta = trainer.value("preference_beta", options.preference_beta);
+  options.preference_weight = trainer.value("preference_weight", options.preference_weight);
   options.seed = trainer.value("seed", options.seed);
   options.precision =
       trainer.value("precision", "") == "f32" ? TrainingPrecision::kF32 : TrainingPrecision::kBF16;

@@ -17,7 +17,7 @@ struct TrainingRequest {
   TrainerOptions options;
   int64_t n_epochs = 4;
   int64_t batch_examples = 8;
-  double replay_share = 0.15;
+  double replay_share = 0.25;
   TrainingSetOptions set;
   GateOptions gate;
 };

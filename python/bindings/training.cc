@@ -72,6 +72,7 @@ TrainerOptions TrainerOptionsFrom(const Fields& fields) {
   reader.Read("clip_norm", options.clip_norm);
   reader.Read("weight_decay", options.weight_decay);
   reader.Read("preference_beta", options.preference_beta);
+  reader.Read("preference_weight", options.preference_weight);
   reader.Read("seed", options.seed);
   std::string precision = "auto";
   reader.Read("precision", precision);

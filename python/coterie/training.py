@@ -21,7 +21,8 @@ class TrainerOptions(TypedDict, total=False):
 
     rank 8 · alpha 2 * rank · rslora False (scale alpha / sqrt(rank)) · targets all of "q", "k",
     "v", "o", "gate", "up", "down" · top_layers 0 (all) · learning_rate 1e-3 · warmup_steps 10 ·
-    clip_norm 1.0 · weight_decay 0 · preference_beta 0.1 · seed 0 · precision "auto" ("bf16" where
+    clip_norm 1.0 · weight_decay 0 · preference_beta 0.1 ·
+    preference_weight 0.2 · seed 0 · precision "auto" ("bf16" where
     the CPU has it, else "f32")
     """
 
@@ -35,6 +36,7 @@ class TrainerOptions(TypedDict, total=False):
     clip_norm: float
     weight_decay: float
     preference_beta: float
+    preference_weight: float
     seed: int
     precision: str
 
@@ -43,7 +45,7 @@ class TrainingOptions(TrainerOptions, total=False):
     """Options of Assistant.train.
 
     adapter: its name, "EXPERT-tuned" if not given · epochs 4 · batch_examples 8 · replay_share
-    0.15 (of general text, against forgetting) · held_out_share 0.2 · max_tokens 1024 (longer
+    0.25 (of general text, against forgetting) · held_out_share 0.2 · max_tokens 1024 (longer
     examples are left out)
     """
 

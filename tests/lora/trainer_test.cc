@@ -75,6 +75,7 @@ TrainerOptions F32Options() {
   options.precision = TrainingPrecision::kF32;
   options.learning_rate = 0.02f;
   options.warmup_steps = 0;
+  options.preference_weight = 1;
   return options;
 }
 

@@ -21,7 +21,7 @@ TEST(TrainingObjectiveTest, DerivativesAreThoseOfTheLoss) {
   for (const Objective objective :
        {Objective::kImitate, Objective::kPrefer, Objective::kEncourage, Objective::kDiscourage}) {
     const TrainingExample example = ExampleOf(objective);
-    const BatchTotals totals = BatchTotals::Of({&example, 1});
+    const BatchTotals totals = BatchTotals::Of({&example, 1}, 0.5);
     const ExampleLikelihood at{3, 4, 5, 5.5};
     const auto slope = [&](double ExampleLikelihood::*which) {
       ExampleLikelihood up = at, down = at;
@@ -38,7 +38,7 @@ TEST(TrainingObjectiveTest, DerivativesAreThoseOfTheLoss) {
 
 TEST(TrainingObjectiveTest, ExtremeRatiosStayFinite) {
   const TrainingExample example = ExampleOf(Objective::kPrefer);
-  const BatchTotals totals = BatchTotals::Of({&example, 1});
+  const BatchTotals totals = BatchTotals::Of({&example, 1}, 0.5);
   for (const double nll : {1e6, -1e6}) {
     const ExampleLoss loss = LossOf(example, {nll, 0, 0, 0}, totals, kBeta);
     EXPECT_TRUE(std::isfinite(loss.loss) && std::isfinite(loss.by_nll));

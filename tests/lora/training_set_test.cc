@@ -112,12 +112,11 @@ TEST_F(TrainingSetTest, EachKindOfFeedbackHasItsObjective) {
   EXPECT_EQ(Text(by_id["a"][0]->sequence, true), "good<|im_end|>");
   EXPECT_LT(by_id["a"][0]->weight, 1);
   EXPECT_EQ(by_id["b"][0]->objective, Objective::kDiscourage);
-  ASSERT_THAT(by_id["c"], SizeIs(2));
-  EXPECT_EQ(by_id["c"][0]->objective, Objective::kImitate);
+  ASSERT_THAT(by_id["c"], SizeIs(1));
+  EXPECT_EQ(by_id["c"][0]->objective, Objective::kPrefer);
   EXPECT_EQ(Text(by_id["c"][0]->sequence, true), "abXY<|im_end|>");
-  EXPECT_EQ(by_id["c"][1]->objective, Objective::kPrefer);
-  EXPECT_EQ(Text(by_id["c"][1]->instead, true), "abcd<|im_end|>");
-  EXPECT_FLOAT_EQ(by_id["c"][1]->weight, 0.5f);
+  EXPECT_EQ(Text(by_id["c"][0]->instead, true), "abcd<|im_end|>");
+  EXPECT_FLOAT_EQ(by_id["c"][0]->preference, 0.5f);
   EXPECT_GT(set.through_change, 0);
 }
 

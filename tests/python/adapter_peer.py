@@ -4,6 +4,9 @@ an adapter. test_adapter_peers.py calls it.
     adapter_peer.py make  MODEL.gguf FOLDER      a random adapter of PEFT, saved to FOLDER
     adapter_peer.py peft  MODEL.gguf FOLDER OUT  float32 logits of PEFT under the adapter in FOLDER
     adapter_peer.py bare  MODEL.gguf OUT         the same without an adapter
+    adapter_peer.py gradients MODEL.gguf FOLDER OUT.npz
+                                                 a random adapter of rank 8, saved to FOLDER, and
+                                                 the float64 gradients of its matrices
     adapter_peer.py llama MODEL.gguf FILE OUT    logits of llama.cpp under a GGUF adapter
 
 OUT is a .npy of [n_tokens, n_vocab]. The base is the GGUF file, dequantised for PEFT.
@@ -71,6 +74,33 @@ def bare(model_path: Path, out: str) -> None:
     save_logits(base(model_path), out)
 
 
+def gradients(model_path: Path, folder: str, out: str) -> None:
+    """Of the mean loss over the last half of IDS, by "LAYER.NAME_proj.lora_A" and the like."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(task_type="CAUSAL_LM", r=8, lora_alpha=16, target_modules="all-linear")
+    model = get_peft_model(base(model_path), config)
+    torch.manual_seed(1)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.02)
+    model.save_pretrained(folder)
+    model.double()
+    labels = torch.tensor([[-100] * (len(IDS) // 2) + IDS[len(IDS) // 2 :]])
+    model(input_ids=torch.tensor([IDS]), labels=labels).loss.backward()
+    found = {}
+    for name, parameter in model.named_parameters():
+        if parameter.grad is None:
+            continue
+        parts = name.split(".")
+        layer = parts[parts.index("layers") + 1]
+        kind = next(part for part in parts if part.endswith("_proj"))
+        matrix = next(part for part in parts if part.startswith("lora_"))
+        found[f"{layer}.{kind}.{matrix}"] = parameter.grad.numpy()
+    numpy.savez(out, **found)
+
+
 def llama(model_path: Path, file: str, out: str) -> None:
     from llama_cpp import Llama
 
@@ -87,5 +117,6 @@ def llama(model_path: Path, file: str, out: str) -> None:
 
 
 if __name__ == "__main__":
-    command = {"make": make, "peft": peft, "bare": bare, "llama": llama}[sys.argv[1]]
+    commands = {"make": make, "peft": peft, "bare": bare, "gradients": gradients, "llama": llama}
+    command = commands[sys.argv[1]]
     command(Path(sys.argv[2]), *sys.argv[3:])
