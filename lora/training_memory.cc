@@ -9,7 +9,7 @@ namespace coterie {
 namespace {
 
 // Rows of logits held at a time: enough that unpacking the head is spread over many.
-constexpr int64_t kHeadRows = 128;
+constexpr int64_t kHeadRows = 112;
 
 // Hands out consecutive 64-byte aligned areas; with a null base it only measures.
 class Areas {
@@ -113,9 +113,15 @@ class Layouter {
     const int64_t n_angles = n * spec_.rope_dims / 2;
     at.in = Rows(std::max(spec_.d_model, spec_.d_q()));
     at.act = Rows(spec_.d_ff);
-    at.wide_a = areas_.Floats(n * std::max(spec_.d_ff, spec_.d_q()));
-    at.wide_b = areas_.Floats(n * std::max(spec_.d_ff, spec_.d_q()));
-    at.wide_c = areas_.Floats(n * spec_.d_q());
+    // What attention needs four of, a feed-forward layer needs two of, and wider.
+    const int64_t n_wide = n * std::max(spec_.d_ff, 2 * spec_.d_q());
+    const int64_t n_narrow = n * spec_.d_q();
+    at.wide_a = areas_.Floats(n_wide);
+    at.wide_b = areas_.Floats(n_wide);
+    if (at.wide_a != nullptr) {
+      at.wide_c = at.wide_b + n_narrow;
+      at.wide_d = at.wide_a + n_narrow;
+    }
     at.cos = areas_.Floats(n_angles);
     at.sin = areas_.Floats(n_angles);
     if (!spec_.windowed.empty()) {
@@ -130,7 +136,6 @@ class Layouter {
     at.dq = Rows(spec_.d_q());
     at.dk = Rows(spec_.d_kv());
     at.dv = Rows(spec_.d_kv());
-    at.wide_d = areas_.Floats(shape_.n_rows * spec_.d_q());
     at.dx = Stream();
     at.dy = Stream();
     const int64_t h_values = shape_.n_rows * parameters_.rank();

@@ -54,8 +54,8 @@ struct TrainingLayout {
   ActivationRows act;                 // [n_rows, d_ff]
   ActivationRows dgate, dup;          // [n_rows, d_ff]
   ActivationRows dq, dk, dv;          // [n_rows, d_q], [n_rows, d_kv] twice
-  float* wide_a = nullptr;            // [n_rows, max(d_ff, d_q)]
-  float* wide_b = nullptr;            // [n_rows, max(d_ff, d_q)]
+  float* wide_a = nullptr;            // [n_rows, max(d_ff, 2 d_q)]
+  float* wide_b = nullptr;            // [n_rows, max(d_ff, 2 d_q)]
   float* wide_c = nullptr;            // [n_rows, d_q]
   float* wide_d = nullptr;            // [n_rows, d_q]
   float* dx = nullptr;                // [n_rows, d_model], gradient of the stream

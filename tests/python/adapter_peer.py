@@ -6,7 +6,7 @@ an adapter. test_adapter_peers.py calls it.
     adapter_peer.py bare  MODEL.gguf OUT         the same without an adapter
     adapter_peer.py gradients MODEL.gguf FOLDER OUT.npz
                                                  a random adapter of rank 8, saved to FOLDER, and
-                                                 the float64 gradients of its matrices
+                                                 the gradients of its matrices in float32 and float64
     adapter_peer.py llama MODEL.gguf FILE OUT    logits of llama.cpp under a GGUF adapter
 
 OUT is a .npy of [n_tokens, n_vocab]. The base is the GGUF file, dequantised for PEFT.
@@ -75,7 +75,7 @@ def bare(model_path: Path, out: str) -> None:
 
 
 def gradients(model_path: Path, folder: str, out: str) -> None:
-    """Of the mean loss over the last half of IDS, by "LAYER.NAME_proj.lora_A" and the like."""
+    """Of the mean loss over the last half of IDS, by "DTYPE.LAYER.NAME_proj.lora_A" and the like."""
     import torch
     from peft import LoraConfig, get_peft_model
 
@@ -86,18 +86,19 @@ def gradients(model_path: Path, folder: str, out: str) -> None:
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.02)
     model.save_pretrained(folder)
-    model.double()
     labels = torch.tensor([[-100] * (len(IDS) // 2) + IDS[len(IDS) // 2 :]])
-    model(input_ids=torch.tensor([IDS]), labels=labels).loss.backward()
     found = {}
-    for name, parameter in model.named_parameters():
-        if parameter.grad is None:
-            continue
-        parts = name.split(".")
-        layer = parts[parts.index("layers") + 1]
-        kind = next(part for part in parts if part.endswith("_proj"))
-        matrix = next(part for part in parts if part.startswith("lora_"))
-        found[f"{layer}.{kind}.{matrix}"] = parameter.grad.numpy()
+    for dtype in (torch.float32, torch.float64):
+        model.zero_grad()
+        model.to(dtype)(input_ids=torch.tensor([IDS]), labels=labels).loss.backward()
+        for name, parameter in model.named_parameters():
+            if parameter.grad is None:
+                continue
+            parts = name.split(".")
+            layer = parts[parts.index("layers") + 1]
+            kind = next(part for part in parts if part.endswith("_proj"))
+            matrix = next(part for part in parts if part.startswith("lora_"))
+            found[f"{dtype}.{layer}.{kind}.{matrix}"] = parameter.grad.numpy().copy()
     numpy.savez(out, **found)
 
 

@@ -1,4 +1,4 @@
-"""Gradients of every adapted matrix are PEFT's, on the same quantised file.
+"""Gradients of every adapted matrix are as near to float64 as PEFT's, on the same quantised file.
 
     COTERIE_PEERS=PYTHON .venv/bin/python -m pytest -q -m peer tests/python/test_training_peers.py
 
@@ -36,9 +36,13 @@ def test_gradients_are_those_of_peft(model: str, tmp_path: Path) -> None:
     half = len(IDS) // 2
     trainer.step([(IDS, [False] * half + [True] * (len(IDS) - half))])
     found = trainer.gradients()
-    assert len(found) * 2 == len(wanted.files)
+    assert len(found) * 4 == len(wanted.files)
     for layer, linear, a, b in found:
         for matrix, ours in (("lora_A", a), ("lora_B", b)):
-            theirs = wanted[f"{layer}.{linear}_proj.{matrix}"]
-            error = numpy.linalg.norm(ours - theirs) / numpy.linalg.norm(theirs)
-            assert error <= 1e-4, f"layer {layer}, {linear}, {matrix}: {error:.2e}"
+            name = f"{layer}.{linear}_proj.{matrix}"
+            exact = wanted[f"torch.float64.{name}"]
+            norm = numpy.linalg.norm(exact)
+            error = numpy.linalg.norm(ours - exact) / norm
+            of_peft = numpy.linalg.norm(wanted[f"torch.float32.{name}"] - exact) / norm
+            # Where float32 itself is further off, in PEFT too, nobody can be nearer.
+            assert error <= max(1e-4, 2 * of_peft), f"{name}: {error:.2e}, PEFT {of_peft:.2e}"

@@ -1,0 +1,122 @@
+"""What an adapter learns of a smart home's commands, and in what time.
+
+    bench/learning/smart_home.py [--examples 100] [--epochs 6] [--seeds 1] [--model smollm2-135m]
+
+Trains on the first rows of bench/data/smart_home_train.jsonl (only the answer is in the loss) and
+asks every command of smart_home_dev.jsonl greedily. Prints exact (the same object), action (the
+same action) and valid (JSON), in percent, and speed. The peer on the same rows: peft_smart_home.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import coterie
+from coterie.store import Store
+
+DATA = Path(__file__).resolve().parents[1] / "data"
+SYSTEM = (
+    "You control a smart home. Answer with one JSON object with the keys action, device and "
+    "parameters."
+)
+
+
+def rows(name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (DATA / name).read_text(encoding="utf-8").splitlines()]
+
+
+def prompt(text: str) -> str:
+    return (
+        f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n{text}<|im_end|>\n"
+        "<|im_start|>assistant\n"
+    )
+
+
+def example(expert: coterie.Expert, row: dict[str, Any]) -> tuple[list[int], list[bool]]:
+    encode = expert.tokenizer.encode
+    asked = encode(prompt(row["text"]), add_special=False)
+    answer = json.dumps(row["answer"], separators=(",", ":"), ensure_ascii=False) + "<|im_end|>"
+    told = encode(answer, add_special=False)
+    return asked + told, [False] * len(asked) + [True] * len(told)
+
+
+def score(expert: coterie.Expert, adapter: coterie.Adapter | None) -> dict[str, float]:
+    valid = action = exact = 0
+    asked = rows("smart_home_dev.jsonl")
+    for row in asked:
+        messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": row["text"]}]
+        text = expert.generate(messages, max_tokens=56, adapter=adapter).text
+        try:
+            value = json.loads(text)
+        except ValueError:
+            continue
+        valid += 1
+        if isinstance(value, dict):
+            action += value.get("action") == row["answer"]["action"]
+            exact += value == row["answer"]
+    return {
+        name: round(100 * n / len(asked), 1)
+        for name, n in (("exact", exact), ("action", action), ("valid", valid))
+    }
+
+
+def train(
+    expert: coterie.Expert, n_examples: int, epochs: int, batch: int, rate: float, seed: int
+) -> dict[str, Any]:
+    examples = [example(expert, row) for row in rows("smart_home_train.jsonl")[:n_examples]]
+    trainer = coterie.Trainer(
+        expert, max_tokens=768, rank=8, alpha=16.0, learning_rate=rate, seed=seed, warmup_steps=5
+    )
+    order = random.Random(seed)
+    tokens, start = 0, time.monotonic()
+    for _ in range(epochs):
+        order.shuffle(examples)
+        for begin in range(0, len(examples), batch):
+            tokens += trainer.step(examples[begin : begin + batch])["tokens"]
+    seconds = time.monotonic() - start
+    result: dict[str, Any] = {"seed": seed, **score(expert, trainer.adapter())}
+    return result | {"train_s": round(seconds, 1), "tokens_per_s": round(tokens / seconds)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--examples", type=int, default=100)
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--seeds", type=int, default=1)
+    arguments = parser.parse_args()
+    store = Store()
+    record = store.find(arguments.model)
+    if record is None:
+        raise SystemExit(f"{arguments.model} is not in the store: coterie pull {arguments.model}")
+    expert = coterie.Expert.open(store.path_of(record))
+    print(json.dumps({"base": score(expert, None)}))
+    results = []
+    for seed in range(arguments.seeds):
+        results.append(
+            train(
+                expert,
+                arguments.examples,
+                arguments.epochs,
+                arguments.batch,
+                arguments.learning_rate,
+                seed,
+            )
+        )
+        print(json.dumps(results[-1]), flush=True)
+    mean = {
+        k: round(statistics.mean(r[k] for r in results), 1) for k in ("exact", "action", "valid")
+    }
+    print(json.dumps({"mean": mean, "examples": arguments.examples, "epochs": arguments.epochs}))
+
+
+if __name__ == "__main__":
+    main()
