@@ -35,8 +35,7 @@ void Tile(const typename Product::Element* panel, int64_t n_sums, const typename
   for (int t = 0; t < kTokens; ++t) {
 #pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v) {
-      acc[t][v] =
-          first ? Set1(0.0f) : LoadN(y + t * y_stride + v * kLanes, LeftOf(n_outputs, v));
+      acc[t][v] = Set1(0.0f);
     }
   }
   for (int64_t k = 0; k < n_sums; ++k) {
@@ -57,7 +56,10 @@ void Tile(const typename Product::Element* panel, int64_t n_sums, const typename
   for (int t = 0; t < kTokens; ++t) {
 #pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v) {
-      StoreN(y + t * y_stride + v * kLanes, acc[t][v], LeftOf(n_outputs, v));
+      // Panels are summed apart: in one long sum over a vocabulary, rounding adds up.
+      const int64_t left = LeftOf(n_outputs, v);
+      float* to = y + t * y_stride + v * kLanes;
+      StoreN(to, first ? acc[t][v] : Add(LoadN(to, left), acc[t][v]), left);
     }
   }
 }

@@ -6,7 +6,7 @@ an adapter. test_adapter_peers.py calls it.
     adapter_peer.py bare  MODEL.gguf OUT         the same without an adapter
     adapter_peer.py gradients MODEL.gguf FOLDER OUT.npz
                                                  a random adapter of rank 8, saved to FOLDER, and
-                                                 the gradients of its matrices in float32 and float64
+                                                 its gradients in float32 and float64
     adapter_peer.py llama MODEL.gguf FILE OUT    logits of llama.cpp under a GGUF adapter
 
 OUT is a .npy of [n_tokens, n_vocab]. The base is the GGUF file, dequantised for PEFT.
@@ -75,7 +75,7 @@ def bare(model_path: Path, out: str) -> None:
 
 
 def gradients(model_path: Path, folder: str, out: str) -> None:
-    """Of the mean loss over the last half of IDS, by "DTYPE.LAYER.NAME_proj.lora_A" and the like."""
+    """Of the mean loss over the last half of IDS, by "DTYPE.LAYER.NAME_proj.lora_A" and so on."""
     import torch
     from peft import LoraConfig, get_peft_model
 
