@@ -26,7 +26,7 @@ from rich.text import Text
 MODEL = "smollm2-135m"
 ADAPTER = "home"
 N_EDITS = 100
-N_FIRST = 30  # Edits that the first version learns from.
+N_FIRST = 60  # Edits that the first version learns from.
 N_ASKED = 20
 DATA = Path(__file__).parent / "data"
 SYSTEM = (

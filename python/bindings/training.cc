@@ -253,8 +253,10 @@ void BindTraining(py::module_& module) {
       .def("matrices", &PythonTrainer::Deltas, "The adapter's own, in the same form.")
       .def("load", &PythonTrainer::Load, py::arg("adapter"), "Goes on from an adapter.")
       .def("adapter", &PythonTrainer::MakeAdapter, py::arg("name"), "The adapter as it is now.")
-      .def_property_readonly("memory_bytes", &PythonTrainer::memory_bytes)
-      .def_property_readonly("is_bf16", &PythonTrainer::is_bf16);
+      .def_property_readonly("memory_bytes", &PythonTrainer::memory_bytes,
+                             "Bytes beside the expert's weights.")
+      .def_property_readonly("is_bf16", &PythonTrainer::is_bf16,
+                             "Whether products are in bf16, else in f32.");
 }
 
 }  // namespace coterie

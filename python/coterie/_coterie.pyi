@@ -377,10 +377,14 @@ class Trainer:
         """
     @property
     def is_bf16(self) -> bool:
-        ...
+        """
+        Whether products are in bf16, else in f32.
+        """
     @property
     def memory_bytes(self) -> int:
-        ...
+        """
+        Bytes beside the expert's weights.
+        """
 def default_router_path() -> str:
     """
     The file of the router that ships, or $COTERIE_ROUTER.
