@@ -151,7 +151,11 @@ def learn(console: Console) -> None:
             learnt_s = time.monotonic() - start
             expert = ADAPTER if report.promoted else MODEL
             table["adapter"] = ask(assistant, asked, expert=expert, retrieval=False)
-            table["adapter, shown edits"] = ask(assistant, asked, expert=expert, retrieval=True)
+            # The edits are of answers that MODEL gave: they are shown under its name.
+            both = {"adapter": ADAPTER} if report.promoted else {}
+            table["adapter, shown edits"] = ask(
+                assistant, asked, expert=MODEL, retrieval=True, **both
+            )
             show(console, table, asked)
             if report.adapter == f"{ADAPTER}@2":
                 roll_back(console, assistant, home, asked)
