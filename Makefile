@@ -1,7 +1,7 @@
 # The commands of this project. Each installs what it needs; see .ci/setup.
 #   make demo          builds, fetches two small models and answers eight prompts
 #   make test          builds and runs every test
-#   make test-peers    adapters against PEFT and llama.cpp: PEER=PYTHON, see docs/adapters.md
+#   make test-peers    adapters and gradients against PEFT and llama.cpp: PEER=PYTHON, see docs/adapters.md
 #   make bench         measures; PEER=PYTHON sets llama.cpp beside it
 #   make fuzz          runs every fuzzer for a minute (SECONDS=...)
 #   make sanitize      the tests under AddressSanitizer and UndefinedBehaviorSanitizer
@@ -51,7 +51,7 @@ test: build models
 # PEER: an interpreter with torch, transformers, peft, gguf and llama-cpp-python.
 test-peers: install models
 	@COTERIE_PEERS=$(PEER) .venv/bin/python -m pytest -q -s -m peer \
-	  tests/python/test_adapter_peers.py
+	  tests/python/test_adapter_peers.py tests/python/test_training_peers.py
 
 bench: build models
 	@.venv/bin/python bench/run.py $(if $(PEER),--peer $(PEER))
