@@ -25,10 +25,19 @@ absl::string_view Contradiction(const ArchSpec& spec) {
 
 }  // namespace
 
-double RopeAngles::Frequency(int64_t i, int64_t rope_dims) const {
-  const double exponent = -2.0 * static_cast<double>(i) / static_cast<double>(rope_dims);
-  const double frequency = std::pow(static_cast<double>(base), exponent);
-  return divisors.empty() ? frequency : frequency / divisors[static_cast<size_t>(i)];
+void RopeAngles::Rotations(int64_t first_position, int64_t n, int64_t rope_dims, float* cos,
+                           float* sin) const {
+  const int64_t n_pairs = rope_dims / 2;
+  for (int64_t t = 0; t < n; ++t) {
+    const double position = static_cast<double>(first_position + t) * position_scale;
+    for (int64_t i = 0; i < n_pairs; ++i) {
+      const double exponent = -2.0 * static_cast<double>(i) / static_cast<double>(rope_dims);
+      double angle = position * std::pow(static_cast<double>(base), exponent);
+      if (!divisors.empty()) angle /= divisors[static_cast<size_t>(i)];
+      cos[t * n_pairs + i] = static_cast<float>(std::cos(angle));
+      sin[t * n_pairs + i] = static_cast<float>(std::sin(angle));
+    }
+  }
 }
 
 absl::StatusOr<ArchSpec> ArchSpec::ForArchitecture(absl::string_view name, absl::string_view path) {

@@ -23,8 +23,9 @@ struct RopeAngles {
   float position_scale = 1;     // Linear scaling: 1 / factor.
   std::vector<float> divisors;  // [rope_dims / 2], or empty: all 1.
 
-  // The angle of pair i at position 1 without position_scale.
-  double Frequency(int64_t i, int64_t rope_dims) const;
+  // Cosines and sines for n positions from first_position on, [n, rope_dims / 2] each.
+  void Rotations(int64_t first_position, int64_t n, int64_t rope_dims, float* cos,
+                 float* sin) const;
 };
 
 // What the gate of a feed-forward layer goes through: x * sigmoid(x), or GELU by tanh.

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "core/base/check.h"
+#include "core/memory/areas.h"
 
 namespace coterie {
 namespace {
@@ -14,25 +15,6 @@ constexpr int64_t kAttentionTile = 32;
 
 // Rows of tokens per piece in phases that work on whole rows.
 constexpr int64_t kRowsPerPiece = 4;
-
-// Hands out consecutive 64-byte aligned areas; with a null base it only measures.
-class Areas {
- public:
-  explicit Areas(uint8_t* base) : base_(base) {}
-
-  template <typename T>
-  T* Take(int64_t n) {
-    T* area = base_ == nullptr ? nullptr : reinterpret_cast<T*>(base_ + used_);
-    used_ += (n * static_cast<int64_t>(sizeof(T)) + 63) / 64 * 64;
-    return area;
-  }
-
-  int64_t used() const { return used_; }
-
- private:
-  uint8_t* base_;
-  int64_t used_ = 0;
-};
 
 bool IsFloat(TensorType type) { return Traits(type).block_values == 1; }
 
@@ -128,20 +110,9 @@ CpuDecoder::CpuDecoder(const ArchSpec& spec, absl::Span<const SequenceSlice> sli
 void CpuDecoder::ComputeRotations(const RopeAngles& angles, const Rotations& rotations) {
   const int64_t n_pairs = spec_.rope_dims / 2;
   for (size_t s = 0; s < slices_.size(); ++s) {
-    const int64_t first_position = slices_[s].kv->n_tokens();
-    for (size_t t = 0; t < slices_[s].tokens.size(); ++t) {
-      const double position =
-          static_cast<double>(first_position + static_cast<int64_t>(t)) * angles.position_scale;
-      const int64_t row = first_row_[s] + static_cast<int64_t>(t);
-      for (int64_t i = 0; i < n_pairs; ++i) {
-        const double exponent =
-            -2.0 * static_cast<double>(i) / static_cast<double>(spec_.rope_dims);
-        double angle = position * std::pow(static_cast<double>(angles.base), exponent);
-        if (!angles.divisors.empty()) angle /= angles.divisors[static_cast<size_t>(i)];
-        rotations.cos[row * n_pairs + i] = static_cast<float>(std::cos(angle));
-        rotations.sin[row * n_pairs + i] = static_cast<float>(std::sin(angle));
-      }
-    }
+    const int64_t at = first_row_[s] * n_pairs;
+    angles.Rotations(slices_[s].kv->n_tokens(), static_cast<int64_t>(slices_[s].tokens.size()),
+                     spec_.rope_dims, rotations.cos + at, rotations.sin + at);
   }
 }
 

@@ -49,17 +49,9 @@ float* TrainingDecoder::RowScratch(int worker) const {
 }
 
 void TrainingDecoder::ComputeRotations(const RopeAngles& angles, float* cos, float* sin) const {
-  const int64_t n_pairs = spec_.rope_dims / 2;
   for (const TrainingRows::Sequence& sequence : rows_.sequences) {
-    for (int64_t t = 0; t < sequence.n_tokens; ++t) {
-      const double position = static_cast<double>(t) * angles.position_scale;
-      for (int64_t i = 0; i < n_pairs; ++i) {
-        const double angle = position * angles.Frequency(i, spec_.rope_dims);
-        const int64_t at = (sequence.first + t) * n_pairs + i;
-        cos[at] = static_cast<float>(std::cos(angle));
-        sin[at] = static_cast<float>(std::sin(angle));
-      }
-    }
+    const int64_t at = sequence.first * (spec_.rope_dims / 2);
+    angles.Rotations(0, sequence.n_tokens, spec_.rope_dims, cos + at, sin + at);
   }
 }
 
@@ -86,6 +78,21 @@ void TrainingDecoder::ForRows(const std::function<void(int64_t, int64_t, int)>& 
            }}});
 }
 
+// The product of some rows with w: of outputs [begin, end) forward, of columns backward.
+void TrainingDecoder::Multiply(Direction direction, const MatrixView& w, int64_t begin, int64_t end,
+                               const ActivationRows& x, int64_t first_row, int64_t n_rows,
+                               const ProductOutput& y, uint8_t* scratch) const {
+  const bool back = direction == Direction::kBackward;
+  const int64_t at = first_row * x.n_cols;
+  if (x.is_bf16) {
+    (back ? training_.backward_bf16 : training_.forward_bf16)(
+        w, begin, end, {static_cast<const uint16_t*>(x.data) + at, n_rows, x.n_cols}, y, scratch);
+  } else {
+    (back ? training_.backward_f32 : training_.forward_f32)(
+        w, begin, end, {static_cast<const float*>(x.data) + at, n_rows, x.n_cols}, y, scratch);
+  }
+}
+
 void TrainingDecoder::MultiplyPiece(const Product& product, int64_t begin, int64_t end,
                                     int worker) const {
   const MatrixView& w = product.linear->w;
@@ -98,17 +105,8 @@ void TrainingDecoder::MultiplyPiece(const Product& product, int64_t begin, int64
                            scratch);
     add = true;
   }
-  const ProductOutput rest{product.y, w.n_rows, add};
-  if (product.in->is_bf16) {
-    training_.forward_bf16(
-        w, begin, end,
-        {static_cast<const uint16_t*>(product.in->data), n_rows_, product.in->n_cols}, rest,
-        scratch);
-  } else {
-    training_.forward_f32(
-        w, begin, end, {static_cast<const float*>(product.in->data), n_rows_, product.in->n_cols},
-        rest, scratch);
-  }
+  Multiply(Direction::kForward, w, begin, end, *product.in, 0, n_rows_, {product.y, w.n_rows, add},
+           scratch);
   if (product.linear->bias == nullptr) return;
   for (int64_t row = 0; row < n_rows_; ++row) {
     kernels_.add(product.linear->bias + begin, end - begin, product.y + row * w.n_rows + begin);
@@ -142,16 +140,7 @@ void TrainingDecoder::MultiplyBackward(const Return& part, int64_t begin, int64_
     training_.backward_f32(parameters_->A(*pair), begin, end, {dh, n, pair->rank}, y, scratch);
     y.add = true;
   }
-  const int64_t at = first_row * part.dy->n_cols;
-  if (part.dy->is_bf16) {
-    training_.backward_bf16(w, begin, end,
-                            {static_cast<const uint16_t*>(part.dy->data) + at, n, part.dy->n_cols},
-                            y, scratch);
-  } else {
-    training_.backward_f32(w, begin, end,
-                           {static_cast<const float*>(part.dy->data) + at, n, part.dy->n_cols}, y,
-                           scratch);
-  }
+  Multiply(Direction::kBackward, w, begin, end, *part.dy, first_row, n, y, scratch);
 }
 
 TrainingDecoder::Job TrainingDecoder::ReturnJob(std::vector<Return> parts, float* dx) const {
@@ -403,27 +392,15 @@ void TrainingDecoder::HeadChunk(const float* norm, const LinearWeights& head, in
     kernels_.rms_norm(hidden + i * d, norm, d, spec_.norm_epsilon, normed);
     in.Put(i, 0, normed, d);
   }
-  const auto product = [&](const ActivationRows& x, int64_t stride, bool backward, int64_t begin,
-                           int64_t end, const ProductOutput& y, int worker) {
-    uint8_t* scratch = ProductScratch(worker);
-    if (x.is_bf16) {
-      const ProductInput<uint16_t> input{static_cast<const uint16_t*>(x.data), n, stride};
-      (backward ? training_.backward_bf16 : training_.forward_bf16)(head.w, begin, end, input, y,
-                                                                    scratch);
-    } else {
-      const ProductInput<float> input{static_cast<const float*>(x.data), n, stride};
-      (backward ? training_.backward_f32 : training_.forward_f32)(head.w, begin, end, input, y,
-                                                                  scratch);
-    }
-  };
   constexpr int64_t kHeadOutputs = 1024;
   Run({Job{(n_vocab + kHeadOutputs - 1) / kHeadOutputs, [&](int64_t piece, int worker) {
              const int64_t begin = piece * kHeadOutputs;
-             product(in, d, false, begin, std::min(n_vocab, begin + kHeadOutputs),
-                     {at_.logits, n_vocab, false}, worker);
+             Multiply(Direction::kForward, head.w, begin, std::min(n_vocab, begin + kHeadOutputs),
+                      in, 0, n, {at_.logits, n_vocab, false}, ProductScratch(worker));
            }}});
-  // Gradients of logits take the place of the logits, in the precision of products.
-  ActivationRows dlogits{at_.logits, n_vocab, shape_.is_bf16};
+  // Gradients of logits take the place of the logits, in the precision of products: in bf16 they
+  // fill the first half of a row.
+  const ActivationRows dlogits{at_.logits, shape_.is_bf16 ? 2 * n_vocab : n_vocab, shape_.is_bf16};
   Run({Job{n, [&](int64_t i, int) {
              float* logits = at_.logits + i * n_vocab;
              const size_t row = static_cast<size_t>(first + i);
@@ -437,12 +414,11 @@ void TrainingDecoder::HeadChunk(const float* norm, const LinearWeights& head, in
              }
            }}});
   if (!shape_.backward) return;
-  const int64_t stride = shape_.is_bf16 ? 2 * n_vocab : n_vocab;
   const bool long_blocks = Traits(head.w.type).block_values > kTrainingAlign;
   const int64_t cols = long_blocks ? kBlockColumns : kTrainingAlign;
   Run({Job{(d + cols - 1) / cols, [&](int64_t piece, int worker) {
-             product(dlogits, stride, true, piece * cols, std::min(d, (piece + 1) * cols),
-                     {at_.dy + first * d, d, false}, worker);
+             Multiply(Direction::kBackward, head.w, piece * cols, std::min(d, (piece + 1) * cols),
+                      dlogits, 0, n, {at_.dy + first * d, d, false}, ProductScratch(worker));
            }}});
   Run({Job{n, [&](int64_t i, int worker) {
              float* x = RowScratch(worker);

@@ -89,7 +89,7 @@ class TrainingDecoder {
     LayerLinear which = LayerLinear::kQ;
     const ActivationRows* dy = nullptr;
   };
-  enum class TailOf : uint8_t { kAttention, kFeedForward };
+  enum class Direction : uint8_t { kForward, kBackward };
 
   const LoraPair* PairOf(LayerLinear which) const;
   uint8_t* ProductScratch(int worker) const { return at_.workers + worker * at_.worker_bytes; }
@@ -98,6 +98,9 @@ class TrainingDecoder {
   void Run(std::vector<Job> jobs);
   void ForRows(const std::function<void(int64_t begin, int64_t end, int worker)>& body);
   std::vector<Job> ProductJobs(absl::Span<const Product> products) const;
+  void Multiply(Direction direction, const MatrixView& w, int64_t begin, int64_t end,
+                const ActivationRows& x, int64_t first_row, int64_t n_rows, const ProductOutput& y,
+                uint8_t* scratch) const;
   void MultiplyPiece(const Product& product, int64_t begin, int64_t end, int worker) const;
   void MultiplyBackward(const Return& part, int64_t begin, int64_t end, int64_t first_row,
                         int64_t end_row, float* dx, bool add, int worker) const;

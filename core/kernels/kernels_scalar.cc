@@ -23,31 +23,13 @@
 #include "core/kernels/matmul_f32.inl"
 #include "core/kernels/low_rank.inl"
 #include "core/kernels/attention.inl"
+#include "core/kernels/kernel_table.inl"
 // clang-format on
 
 namespace coterie {
 namespace {
 
-constexpr KernelTable kTable = {
-    .isa = "scalar",
-    .dequantize_row = DequantizeRow,
-    .quantize_activations = QuantizeActivations,
-    .matmul_q8 = MatmulQ8Any,
-    .matmul_f32 = MatmulF32,
-    .low_rank_narrow = LowRankNarrow,
-    .low_rank_widen = LowRankWiden,
-    .rms_norm = RmsNorm,
-    .layer_norm = LayerNorm,
-    .softmax = Softmax,
-    .silu_mul = SiluMul,
-    .gelu_erf = GeluErfRow,
-    .gelu_tanh_mul = GeluTanhMul,
-    .add = AddRow,
-    .rope_adjacent = RopeAdjacent,
-    .rope_halves = RopeHalves,
-    .f32_to_f16 = F32ToF16,
-    .attend = Attend,
-};
+constexpr KernelTable kTable = MakeKernelTable("scalar");
 
 }  // namespace
 

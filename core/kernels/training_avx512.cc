@@ -21,27 +21,13 @@
 #include "core/kernels/vector_math.inl"
 #include "core/kernels/matmul_training.inl"
 #include "core/kernels/elementwise_training.inl"
+#include "core/kernels/training_table.inl"
 // clang-format on
 
 namespace coterie {
 namespace {
 
-constexpr TrainingKernelTable kTable = {
-    .isa = "avx512",
-    .forward_f32 = Forward<F32Product>,
-    .backward_f32 = Backward<F32Product>,
-    .forward_bf16 = nullptr,
-    .backward_bf16 = nullptr,
-    .f32_to_bf16 = F32ToBF16,
-    .bf16_to_f32 = BF16ToF32,
-    .rms_norm_backward = RmsNormBackward,
-    .silu_mul_backward = SiluMulBackward,
-    .gelu_tanh_mul_backward = GeluTanhMulBackward,
-    .softmax_lse = SoftmaxLse,
-    .exp_minus = ExpMinus,
-    .softmax_backward = SoftmaxBackward,
-    .transpose = Transpose,
-};
+constexpr TrainingKernelTable kTable = MakeTrainingTable("avx512", nullptr, nullptr);
 
 }  // namespace
 

@@ -22,27 +22,14 @@
 #include "core/kernels/matmul_training.inl"
 #include "core/kernels/elementwise_training.inl"
 #include "core/kernels/matmul_training_bf16.inl"
+#include "core/kernels/training_table.inl"
 // clang-format on
 
 namespace coterie {
 namespace {
 
-constexpr TrainingKernelTable kTable = {
-    .isa = "avx512-bf16",
-    .forward_f32 = Forward<F32Product>,
-    .backward_f32 = Backward<F32Product>,
-    .forward_bf16 = Forward<PairBF16>,
-    .backward_bf16 = Backward<PairBF16>,
-    .f32_to_bf16 = F32ToBF16,
-    .bf16_to_f32 = BF16ToF32,
-    .rms_norm_backward = RmsNormBackward,
-    .silu_mul_backward = SiluMulBackward,
-    .gelu_tanh_mul_backward = GeluTanhMulBackward,
-    .softmax_lse = SoftmaxLse,
-    .exp_minus = ExpMinus,
-    .softmax_backward = SoftmaxBackward,
-    .transpose = Transpose,
-};
+constexpr TrainingKernelTable kTable =
+    MakeTrainingTable("avx512-bf16", Forward<PairBF16>, Backward<PairBF16>);
 
 }  // namespace
 
