@@ -180,8 +180,8 @@ class Training {
   AdapterTrainingResult result_;
 };
 
-// What serves now may have another shape than the candidate: it is measured by a trainer of its
-// own.
+// What serves now may have another shape than the candidate: an adapter is measured by a trainer of
+// its own, before the candidate's takes its memory.
 absl::StatusOr<std::vector<Trainer::Likelihood>> MeasureIncumbent(const Expert& expert,
                                                                   WorkerPool& pool,
                                                                   MemoryBudget& budget,
@@ -195,8 +195,8 @@ absl::StatusOr<std::vector<Trainer::Likelihood>> MeasureIncumbent(const Expert& 
   }
   COTERIE_ASSIGN_OR_RETURN(const std::unique_ptr<Trainer> trainer,
                            MakeTrainer(expert, pool, budget, options, PassTokens(plan)));
-  if (!plan.incumbent.empty()) COTERIE_RETURN_IF_ERROR(trainer->LoadDeltas(plan.incumbent));
-  return trainer->Evaluate(plan.held_out, /*adapted=*/!plan.incumbent.empty(), cancel);
+  COTERIE_RETURN_IF_ERROR(trainer->LoadDeltas(plan.incumbent));
+  return trainer->Evaluate(plan.held_out, /*adapted=*/true, cancel);
 }
 
 }  // namespace
@@ -213,9 +213,15 @@ absl::StatusOr<AdapterTrainingResult> TrainAdapter(
   options.total_steps = order.n_steps();
   options.warmup_steps = std::min(options.warmup_steps, std::max<int64_t>(1, order.n_steps() / 5));
   if (progress != nullptr) progress({TrainingProgress::Phase::kMeasuring, 0, order.n_steps()});
-  COTERIE_ASSIGN_OR_RETURN(const auto before, MeasureIncumbent(expert, pool, budget, plan, cancel));
+  std::vector<Trainer::Likelihood> before;
+  if (!plan.incumbent.empty()) {
+    COTERIE_ASSIGN_OR_RETURN(before, MeasureIncumbent(expert, pool, budget, plan, cancel));
+  }
   COTERIE_ASSIGN_OR_RETURN(const std::unique_ptr<Trainer> trainer,
                            MakeTrainer(expert, pool, budget, options, PassTokens(plan)));
+  if (plan.incumbent.empty()) {
+    COTERIE_ASSIGN_OR_RETURN(before, trainer->Evaluate(plan.held_out, /*adapted=*/false, cancel));
+  }
   return Training(expert, pool, budget, plan, *trainer, order, progress, std::move(cancel))
       .Run(before);
 }

@@ -38,19 +38,45 @@ absl::StatusOr<bool> WantsBF16(TrainingPrecision precision) {
   return has && precision != TrainingPrecision::kF32;
 }
 
+// Charges the least recomputation that the budget has room for, and says so in `shape`.
+absl::StatusOr<Reservation> TakeMemory(const ArchSpec& spec, const TrainerOptions& options,
+                                       const LoraPlan& plan, MemoryBudget& budget,
+                                       TrainingShape& shape) {
+  // Values, gradients and two moments.
+  const int64_t parameter_bytes = plan.n_values() * 4 * static_cast<int64_t>(sizeof(float));
+  absl::Status refused;
+  for (const Recompute recompute : {Recompute::kNone, Recompute::kPartial, Recompute::kFull}) {
+    if (options.recompute && *options.recompute != recompute) continue;
+    shape.recompute = recompute;
+    TrainingLayout measured;
+    const int64_t bytes = parameter_bytes + LayOutTraining(spec, options, shape, nullptr, measured);
+    absl::StatusOr<Reservation> reserved = budget.Reserve(Purpose::kTraining, bytes);
+    if (reserved.ok()) return reserved;
+    refused = absl::Status(
+        reserved.status().code(),
+        absl::StrCat("training does not fit the memory budget: it needs ", FormatBytes(bytes),
+                     " for passes of ", shape.n_rows, " tokens; ", reserved.status().message()));
+  }
+  return refused;
+}
+
 }  // namespace
 
 CpuTrainer::CpuTrainer(const ArchSpec& spec, const DecoderWeights& weights, WorkerPool& pool,
-                       MemoryBudget& budget, const TrainerOptions& options, int64_t max_tokens)
+                       MemoryBudget& budget, const TrainerOptions& options, const LoraPlan& plan,
+                       const TrainingShape& shape, Reservation reservation)
     : spec_(spec),
       weights_(weights),
       pool_(pool),
       budget_(budget),
       options_(options),
-      parameters_(spec, options) {
-  shape_.n_rows = max_tokens;
-  shape_.max_sequence = max_tokens;
-  shape_.n_workers = pool.n_workers();
+      shape_(shape),
+      parameters_(plan, options.seed),
+      first_moments_(parameters_.values().size()),
+      second_moments_(parameters_.values().size()),
+      reservation_(std::move(reservation)),
+      buffer_(LayOutTraining(spec, options, shape, nullptr, layout_)) {
+  LayOutTraining(spec, options, shape, buffer_.data(), layout_);
 }
 
 absl::StatusOr<std::unique_ptr<Trainer>> CpuTrainer::Make(const ArchSpec& spec,
@@ -58,7 +84,7 @@ absl::StatusOr<std::unique_ptr<Trainer>> CpuTrainer::Make(const ArchSpec& spec,
                                                           WorkerPool& pool, MemoryBudget& budget,
                                                           const TrainerOptions& options,
                                                           int64_t max_tokens) {
-  COTERIE_RETURN_IF_ERROR(LoraParameters::Check(spec, options));
+  COTERIE_RETURN_IF_ERROR(LoraPlan::Check(spec, options));
   if (options.dropout > 0) {
     return absl::UnimplementedError("dropout is not supported by this trainer; leave it at 0");
   }
@@ -66,40 +92,14 @@ absl::StatusOr<std::unique_ptr<Trainer>> CpuTrainer::Make(const ArchSpec& spec,
     return absl::InvalidArgumentError(absl::StrCat("a training pass holds 2 to ", kMaxPassTokens,
                                                    " tokens: max_tokens=", max_tokens));
   }
-  COTERIE_ASSIGN_OR_RETURN(const bool is_bf16, WantsBF16(options.precision));
-  std::unique_ptr<CpuTrainer> trainer(
-      new CpuTrainer(spec, weights, pool, budget, options, max_tokens));
-  trainer->shape_.is_bf16 = is_bf16;
-  COTERIE_RETURN_IF_ERROR(trainer->TakeMemory());
-  return trainer;
-}
-
-// The least recomputation that the budget has room for.
-absl::Status CpuTrainer::TakeMemory() {
-  const int64_t parameter_bytes =
-      static_cast<int64_t>(parameters_.values().size() * 4 * sizeof(float));
-  absl::Status refused;
-  for (const Recompute recompute : {Recompute::kNone, Recompute::kPartial, Recompute::kFull}) {
-    if (options_.recompute && *options_.recompute != recompute) continue;
-    shape_.recompute = recompute;
-    const int64_t bytes = LayOutTraining(spec_, options_, shape_, nullptr, layout_);
-    absl::StatusOr<Reservation> reserved =
-        budget_.Reserve(Purpose::kTraining, bytes + parameter_bytes);
-    if (!reserved.ok()) {
-      refused = absl::Status(reserved.status().code(),
-                             absl::StrCat("training does not fit the memory budget: it needs ",
-                                          FormatBytes(bytes + parameter_bytes), " for passes of ",
-                                          shape_.n_rows, " tokens; ", reserved.status().message()));
-      continue;
-    }
-    reservation_ = *std::move(reserved);
-    buffer_ = AlignedBuffer(bytes);
-    LayOutTraining(spec_, options_, shape_, buffer_.data(), layout_);
-    first_moments_.resize(parameters_.values().size());
-    second_moments_.resize(parameters_.values().size());
-    return absl::OkStatus();
-  }
-  return refused;
+  TrainingShape shape;
+  shape.n_rows = shape.max_sequence = max_tokens;
+  shape.n_workers = pool.n_workers();
+  COTERIE_ASSIGN_OR_RETURN(shape.is_bf16, WantsBF16(options.precision));
+  const LoraPlan plan(spec, options);
+  COTERIE_ASSIGN_OR_RETURN(Reservation reservation, TakeMemory(spec, options, plan, budget, shape));
+  return std::unique_ptr<Trainer>(
+      new CpuTrainer(spec, weights, pool, budget, options, plan, shape, std::move(reservation)));
 }
 
 absl::Status CpuTrainer::CheckSequence(const TrainingSequence& sequence,

@@ -60,9 +60,10 @@ class CpuTrainer : public Trainer {
     std::vector<size_t> loss_member;  // Of each loss row.
   };
 
+  // The memory is charged already.
   CpuTrainer(const ArchSpec& spec, const DecoderWeights& weights, WorkerPool& pool,
-             MemoryBudget& budget, const TrainerOptions& options, int64_t max_tokens);
-  absl::Status TakeMemory();
+             MemoryBudget& budget, const TrainerOptions& options, const LoraPlan& plan,
+             const TrainingShape& shape, Reservation reservation);
   absl::Status CheckSequence(const TrainingSequence& sequence, absl::string_view id) const;
   absl::StatusOr<int64_t> CheckExample(const TrainingExample& example) const;  // Its tokens.
   absl::Status AddReferences(absl::Span<const TrainingExample> batch, const std::stop_token& stop);
@@ -85,14 +86,14 @@ class CpuTrainer : public Trainer {
   WorkerPool& pool_;
   MemoryBudget& budget_;
   const TrainerOptions options_;
-  TrainingShape shape_;
+  const TrainingShape shape_;
   LoraParameters parameters_;
   std::vector<float> first_moments_, second_moments_;
   int64_t n_steps_ = 0;
 
   Reservation reservation_;  // Of everything here but kept_.
+  TrainingLayout layout_;    // Into the buffer.
   AlignedBuffer buffer_;
-  TrainingLayout layout_;
 
   // By the bytes of their tokens: inputs of the first adapted layer, which the base alone decides,
   // and by those of tokens and targets: likelihoods of the base.

@@ -7,6 +7,8 @@
 
 #include "absl/strings/str_cat.h"
 
+#include "lora/stable_hash.h"
+
 namespace coterie {
 namespace {
 
@@ -15,22 +17,12 @@ void Shuffle(std::vector<size_t>& order, std::mt19937_64& random) {
   for (size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[random() % i]);
 }
 
-// FNV-1a, 64 bits.
-class Hash {
- public:
-  void Add(const void* data, size_t n) {
-    const auto* bytes = static_cast<const unsigned char*>(data);
-    for (size_t i = 0; i < n; ++i) value_ = (value_ ^ bytes[i]) * 0x100000001b3;
-  }
-  void Add(const TrainingSequence& sequence) {
-    Add(sequence.tokens.data(), sequence.tokens.size() * sizeof(TokenId));
-    for (const bool is_target : sequence.is_target) Add(is_target ? "1" : "0", 1);
-  }
-  uint64_t value() const { return value_; }
-
- private:
-  uint64_t value_ = 0xcbf29ce484222325;
-};
+// All that a sequence is, as bytes.
+void Append(const TrainingSequence& sequence, std::string& bytes) {
+  bytes.append(reinterpret_cast<const char*>(sequence.tokens.data()),
+               sequence.tokens.size() * sizeof(TokenId));
+  for (const bool is_target : sequence.is_target) bytes.push_back(is_target ? '1' : '0');
+}
 
 }  // namespace
 
@@ -62,17 +54,18 @@ ExampleOrder::ExampleOrder(absl::Span<const TrainingExample> examples,
       batches_.push_back(std::move(picked));
     }
   }
-  Hash hash;
+  std::string bytes;
   for (const TrainingExample& example : examples) {
-    hash.Add(&example.objective, sizeof(example.objective));
-    hash.Add(&example.weight, sizeof(example.weight));
-    hash.Add(&example.preference, sizeof(example.preference));
-    hash.Add(example.sequence);
-    hash.Add(example.instead);
+    bytes.push_back(static_cast<char>(example.objective));
+    for (const float factor : {example.weight, example.preference}) {
+      bytes.append(reinterpret_cast<const char*>(&factor), sizeof(factor));
+    }
+    Append(example.sequence, bytes);
+    Append(example.instead, bytes);
   }
-  for (const TrainingSequence& sequence : replay) hash.Add(sequence);
+  for (const TrainingSequence& sequence : replay) Append(sequence, bytes);
   fingerprint_ = absl::StrCat("order ", n_epochs, " ", batch, " ", replay_share, " ", seed, " ",
-                              absl::Hex(hash.value()));
+                              absl::Hex(StableHash(bytes)));
 }
 
 std::vector<TrainingExample> ExampleOrder::Batch(absl::Span<const TrainingExample> examples,

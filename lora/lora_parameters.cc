@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <random>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 
@@ -28,7 +29,7 @@ int64_t FirstLayer(const ArchSpec& spec, const TrainerOptions& options) {
 
 }  // namespace
 
-absl::Status LoraParameters::Check(const ArchSpec& spec, const TrainerOptions& options) {
+absl::Status LoraPlan::Check(const ArchSpec& spec, const TrainerOptions& options) {
   if (options.rank < 1 || options.rank > kMaxRank) {
     return OutOfRange("rank", absl::StrCat(options.rank), absl::StrCat("1 to ", kMaxRank));
   }
@@ -60,17 +61,7 @@ absl::Status LoraParameters::Check(const ArchSpec& spec, const TrainerOptions& o
   return absl::OkStatus();
 }
 
-int64_t LoraParameters::Count(const ArchSpec& spec, const TrainerOptions& options) {
-  int64_t count = 0;
-  for (int i = 0; i < kLayerLinearCount; ++i) {
-    const LayerLinear linear = static_cast<LayerLinear>(i);
-    const LinearShape shape = ShapeOf(spec, linear);
-    if (IsTarget(options, linear)) count += options.rank * (shape.in + shape.out);
-  }
-  return count * (spec.n_layers - FirstLayer(spec, options));
-}
-
-LoraParameters::LoraParameters(const ArchSpec& spec, const TrainerOptions& options)
+LoraPlan::LoraPlan(const ArchSpec& spec, const TrainerOptions& options)
     : scale_(options.alpha / (options.rslora ? std::sqrt(static_cast<float>(options.rank))
                                              : static_cast<float>(options.rank))),
       rank_(options.rank),
@@ -89,10 +80,14 @@ LoraParameters::LoraParameters(const ArchSpec& spec, const TrainerOptions& optio
       pairs_.push_back(pair);
     }
   }
-  values_.resize(static_cast<size_t>(at));
-  gradients_.resize(static_cast<size_t>(at));
-  std::mt19937_64 random(options.seed);
-  for (const LoraPair& pair : pairs_) {
+  n_values_ = at;
+}
+
+LoraParameters::LoraParameters(LoraPlan plan, uint64_t seed) : LoraPlan(std::move(plan)) {
+  values_.resize(static_cast<size_t>(n_values()));
+  gradients_.resize(static_cast<size_t>(n_values()));
+  std::mt19937_64 random(seed);
+  for (const LoraPair& pair : pairs()) {
     const double bound = 1 / std::sqrt(static_cast<double>(pair.shape.in));
     for (int64_t i = pair.a_at; i < pair.bt_at; ++i) {
       // 53 random bits: std's distributions differ between libraries.
@@ -102,7 +97,7 @@ LoraParameters::LoraParameters(const ArchSpec& spec, const TrainerOptions& optio
   }
 }
 
-const LoraPair* LoraParameters::Find(int64_t layer, LayerLinear linear) const {
+const LoraPair* LoraPlan::Find(int64_t layer, LayerLinear linear) const {
   const int i = index_[static_cast<size_t>(layer)][static_cast<size_t>(linear)];
   return i < 0 ? nullptr : &pairs_[static_cast<size_t>(i)];
 }
@@ -125,7 +120,7 @@ absl::Status LoraParameters::Load(absl::Span<const LinearDelta> deltas) {
     for (int64_t r = 0; r < delta.rank; ++r) {
       for (int64_t o = 0; o < pair.shape.out; ++o) {
         values_[static_cast<size_t>(pair.bt_at + r * pair.shape.out + o)] =
-            delta.b[static_cast<size_t>(o * delta.rank + r)] * (delta.scale / scale_);
+            delta.b[static_cast<size_t>(o * delta.rank + r)] * (delta.scale / scale());
       }
     }
   }
@@ -134,8 +129,8 @@ absl::Status LoraParameters::Load(absl::Span<const LinearDelta> deltas) {
 
 std::vector<LinearDelta> LoraParameters::AsDeltas(const std::vector<float>& array) const {
   std::vector<LinearDelta> deltas;
-  for (const LoraPair& pair : pairs_) {
-    LinearDelta delta{pair.layer, pair.linear, pair.rank, scale_, {}, {}};
+  for (const LoraPair& pair : pairs()) {
+    LinearDelta delta{pair.layer, pair.linear, pair.rank, scale(), {}, {}};
     delta.a.assign(array.begin() + pair.a_at, array.begin() + pair.bt_at);
     delta.b.resize(static_cast<size_t>(pair.shape.out * pair.rank));
     for (int64_t r = 0; r < pair.rank; ++r) {

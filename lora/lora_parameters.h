@@ -21,28 +21,42 @@ struct LoraPair {
   LayerLinear linear = LayerLinear::kQ;
   int64_t rank = 0;
   LinearShape shape;
-  int64_t a_at = 0;  // Where they begin in values() and gradients().
+  int64_t a_at = 0;  // Where they begin among all values.
   int64_t bt_at = 0;
 };
 
-// What is trained: all matrices of an adapter in one array, and their gradients in another.
-class LoraParameters {
+// Which linear layers are adapted, and where their matrices stand. Const after construction.
+class LoraPlan {
  public:
-  // a uniform in +-1/sqrt(in), as PEFT's Kaiming initialisation with a = sqrt(5); b zero. The same
-  // seed gives the same bytes everywhere.
-  LoraParameters(const ArchSpec& spec, const TrainerOptions& options);
+  LoraPlan(const ArchSpec& spec, const TrainerOptions& options);
 
   // kInvalidArgument naming an option that is out of range for this base.
   static absl::Status Check(const ArchSpec& spec, const TrainerOptions& options);
-  static int64_t Count(const ArchSpec& spec, const TrainerOptions& options);  // Of values.
 
   float scale() const { return scale_; }
   int64_t rank() const { return rank_; }
   int64_t first_layer() const { return first_layer_; }  // Of those adapted.
+  int64_t n_values() const { return n_values_; }        // Of all matrices.
 
   // Null if that linear layer is not adapted.
   const LoraPair* Find(int64_t layer, LayerLinear linear) const;
   const std::vector<LoraPair>& pairs() const { return pairs_; }
+
+ private:
+  float scale_ = 0;
+  int64_t rank_ = 0;
+  int64_t first_layer_ = 0;
+  int64_t n_values_ = 0;
+  std::vector<LoraPair> pairs_;
+  std::vector<std::array<int, kLayerLinearCount>> index_;  // Into pairs_, by layer; -1: none.
+};
+
+// What is trained: all matrices of a plan in one array, and their gradients in another.
+class LoraParameters : public LoraPlan {
+ public:
+  // a uniform in +-1/sqrt(in), as PEFT's Kaiming initialisation with a = sqrt(5); b zero. The same
+  // seed gives the same bytes everywhere.
+  LoraParameters(LoraPlan plan, uint64_t seed);
 
   std::vector<float>& values() { return values_; }
   std::vector<float>& gradients() { return gradients_; }
@@ -67,11 +81,6 @@ class LoraParameters {
             reinterpret_cast<const uint8_t*>(values_.data() + at)};
   }
 
-  float scale_ = 0;
-  int64_t rank_ = 0;
-  int64_t first_layer_ = 0;
-  std::vector<LoraPair> pairs_;
-  std::vector<std::array<int, kLayerLinearCount>> index_;  // Into pairs_, by layer; -1: none.
   std::vector<float> values_;
   std::vector<float> gradients_;
 };

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "core/memory/areas.h"
 #include "lora/lora_parameters.h"
 
 namespace coterie {
@@ -11,34 +12,11 @@ namespace {
 // Rows of logits held at a time: enough that unpacking the head is spread over many.
 constexpr int64_t kHeadRows = 112;
 
-// Hands out consecutive 64-byte aligned areas; with a null base it only measures.
-class Areas {
- public:
-  explicit Areas(uint8_t* base) : base_(base) {}
-
-  uint8_t* Bytes(int64_t n) {
-    uint8_t* area = base_ == nullptr ? nullptr : base_ + used_;
-    used_ += (n + 63) / 64 * 64;
-    return area;
-  }
-  float* Floats(int64_t n) { return reinterpret_cast<float*>(Bytes(n * 4)); }
-  ActivationRows Rows(int64_t n_rows, int64_t n_cols, bool is_bf16) {
-    ActivationRows rows{nullptr, n_cols, is_bf16};
-    rows.data = Bytes(n_rows * n_cols * rows.value_bytes());
-    return rows;
-  }
-  int64_t used() const { return used_; }
-
- private:
-  uint8_t* base_;
-  int64_t used_ = 0;
-};
-
 class Layouter {
  public:
   Layouter(const ArchSpec& spec, const TrainerOptions& options, const TrainingShape& shape,
            uint8_t* base)
-      : spec_(spec), shape_(shape), parameters_(spec, options), areas_(base) {}
+      : spec_(spec), shape_(shape), plan_(spec, options), areas_(base) {}
 
   int64_t Run(TrainingLayout& at) {
     Tapes(at);
@@ -50,8 +28,12 @@ class Layouter {
   }
 
  private:
-  float* Stream() { return areas_.Floats(shape_.n_rows * spec_.d_model); }
-  ActivationRows Rows(int64_t n_cols) { return areas_.Rows(shape_.n_rows, n_cols, shape_.is_bf16); }
+  float* Stream() { return areas_.Take<float>(shape_.n_rows * spec_.d_model); }
+  ActivationRows Rows(int64_t n_cols) {
+    ActivationRows rows{nullptr, n_cols, shape_.is_bf16};
+    rows.data = areas_.Take<uint8_t>(shape_.n_rows * n_cols * rows.value_bytes());
+    return rows;
+  }
 
   void Attention(int64_t layer, LayerTape& tape) {
     tape.x_mid = Stream();
@@ -63,14 +45,14 @@ class Layouter {
       tape.raw_k = Rows(spec_.d_kv());
     }
     tape.attended = Rows(spec_.d_q());
-    tape.lse = areas_.Floats(shape_.n_rows * spec_.n_heads);
+    tape.lse = areas_.Take<float>(shape_.n_rows * spec_.n_heads);
     if (spec_.post_norms) {
       tape.raw_o = Stream();
       tape.raw_down = Stream();
     }
     for (int i = 0; i < kLayerLinearCount; ++i) {
-      const LoraPair* pair = parameters_.Find(layer, static_cast<LayerLinear>(i));
-      if (pair != nullptr) tape.h[i] = areas_.Floats(shape_.n_rows * pair->rank);
+      const LoraPair* pair = plan_.Find(layer, static_cast<LayerLinear>(i));
+      if (pair != nullptr) tape.h[i] = areas_.Take<float>(shape_.n_rows * pair->rank);
     }
   }
 
@@ -83,7 +65,7 @@ class Layouter {
   // stream; so do all if no backward pass follows.
   void Tapes(TrainingLayout& at) {
     const int64_t n = spec_.n_layers;
-    const int64_t first = shape_.backward ? parameters_.first_layer() : n;
+    const int64_t first = shape_.backward ? plan_.first_layer() : n;
     const Recompute recompute = shape_.recompute;
     at.x.resize(static_cast<size_t>(n + 1));
     at.tapes.resize(static_cast<size_t>(n));
@@ -116,17 +98,17 @@ class Layouter {
     // What attention needs four of, a feed-forward layer needs two of, and wider.
     const int64_t n_wide = n * std::max(spec_.d_ff, 2 * spec_.d_q());
     const int64_t n_narrow = n * spec_.d_q();
-    at.wide_a = areas_.Floats(n_wide);
-    at.wide_b = areas_.Floats(n_wide);
+    at.wide_a = areas_.Take<float>(n_wide);
+    at.wide_b = areas_.Take<float>(n_wide);
     if (at.wide_a != nullptr) {
       at.wide_c = at.wide_b + n_narrow;
       at.wide_d = at.wide_a + n_narrow;
     }
-    at.cos = areas_.Floats(n_angles);
-    at.sin = areas_.Floats(n_angles);
+    at.cos = areas_.Take<float>(n_angles);
+    at.sin = areas_.Take<float>(n_angles);
     if (!spec_.windowed.empty()) {
-      at.window_cos = areas_.Floats(n_angles);
-      at.window_sin = areas_.Floats(n_angles);
+      at.window_cos = areas_.Take<float>(n_angles);
+      at.window_sin = areas_.Take<float>(n_angles);
     }
   }
 
@@ -138,15 +120,15 @@ class Layouter {
     at.dv = Rows(spec_.d_kv());
     at.dx = Stream();
     at.dy = Stream();
-    const int64_t h_values = shape_.n_rows * parameters_.rank();
-    for (float*& dh : at.dh) dh = areas_.Floats(h_values);
-    at.turned = areas_.Floats(2 * kLayerLinearCount * h_values);
+    const int64_t h_values = shape_.n_rows * plan_.rank();
+    for (float*& dh : at.dh) dh = areas_.Take<float>(h_values);
+    at.turned = areas_.Take<float>(2 * kLayerLinearCount * h_values);
   }
 
   void Head(TrainingLayout& at) {
     at.head_rows = std::min(kHeadRows, shape_.n_rows);
     at.hidden = Stream();
-    at.logits = areas_.Floats(at.head_rows * spec_.n_vocab);
+    at.logits = areas_.Take<float>(at.head_rows * spec_.n_vocab);
   }
 
   void Workers(TrainingLayout& at) {
@@ -154,12 +136,12 @@ class Layouter {
     const int64_t row_floats = 3 * kTrainingRowsPerPiece * widest + 2 * widest;
     const int64_t floats = std::max(row_floats, AttentionFloats(spec_, shape_.max_sequence));
     at.worker_bytes = TrainingScratchBytes() + (floats * 4 + 63) / 64 * 64;
-    at.workers = areas_.Bytes(at.worker_bytes * shape_.n_workers);
+    at.workers = areas_.Take<uint8_t>(at.worker_bytes * shape_.n_workers);
   }
 
   const ArchSpec& spec_;
   const TrainingShape& shape_;
-  const LoraParameters parameters_;
+  const LoraPlan plan_;
   Areas areas_;
 };
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <limits>
 #include <set>
 #include <tuple>
 #include <utility>
@@ -11,6 +12,7 @@
 
 #include "core/base/status_macros.h"
 #include "lora/general_text.h"
+#include "lora/training_sequence.h"
 #include "runtime/assistant.h"
 
 namespace coterie {
@@ -35,16 +37,20 @@ Subject SubjectOf(const ExpertSpec& spec, const std::string& wanted) {
   return subject;
 }
 
+// The order in which interactions are learnt from.
+void SortByTime(std::vector<Interaction>& interactions) {
+  std::sort(interactions.begin(), interactions.end(),
+            [](const Interaction& a, const Interaction& b) {
+              return std::tie(a.time, a.id) < std::tie(b.time, b.id);
+            });
+}
+
 absl::Status AddGeneralText(const Tokenizer& tokenizer, AdapterTrainingPlan& plan) {
   const auto passages = GeneralPassages();
   for (size_t i = 0; i < passages.size(); ++i) {
-    const TextPiece piece{std::string(passages[i]), /*trusted=*/false, Role::kNone};
-    COTERIE_ASSIGN_OR_RETURN(const Encoding encoding,
-                             tokenizer.Encode({&piece, 1}, EncodeOptions{.add_special = true}));
-    TrainingSequence sequence;
-    sequence.tokens = encoding.ids;
-    sequence.is_target.assign(sequence.tokens.size(), true);
-    sequence.is_target[0] = false;
+    COTERIE_ASSIGN_OR_RETURN(
+        TrainingSequence sequence,
+        TeachText(tokenizer, passages[i], std::numeric_limits<int64_t>::max()));
     (i % 2 == 0 ? plan.probe : plan.replay).push_back(std::move(sequence));
   }
   return absl::OkStatus();
@@ -145,9 +151,7 @@ absl::StatusOr<std::vector<Interaction>> Assistant::InteractionsToLearnFrom(
     COTERIE_ASSIGN_OR_RETURN(std::vector<Interaction> some, interactions_->List(filter));
     std::move(some.begin(), some.end(), std::back_inserter(found));
   }
-  std::sort(found.begin(), found.end(), [](const Interaction& a, const Interaction& b) {
-    return std::tie(a.time, a.id) < std::tie(b.time, b.id);
-  });
+  SortByTime(found);
   return found;
 }
 
@@ -158,7 +162,8 @@ absl::StatusOr<TrainingReport> Assistant::Train(const TrainingRequest& request,
         "no interaction log is kept, so that there is nothing to learn from; see [learning] in "
         "docs/feedback.md");
   }
-  COTERIE_ASSIGN_OR_RETURN(const ExpertSpec* spec, Catalog()->Find(request.expert));
+  const std::shared_ptr<const ExpertCatalog> catalog = Catalog();  // Holds the expert.
+  COTERIE_ASSIGN_OR_RETURN(const ExpertSpec* spec, catalog->Find(request.expert));
   const Subject subject = SubjectOf(*spec, request.adapter);
   COTERIE_ASSIGN_OR_RETURN(const std::vector<Interaction> interactions,
                            InteractionsToLearnFrom(subject.experts));
@@ -244,6 +249,7 @@ TrainingProgress Assistant::training_progress() const {
 absl::Status Assistant::ForgetInAdapters(absl::string_view id, std::stop_token cancel) {
   AdapterStore& store = adapters_->store();
   COTERIE_ASSIGN_OR_RETURN(const std::vector<AdapterSummary> adapters, store.List());
+  bool changed = false;
   for (const AdapterSummary& summary : adapters) {
     std::vector<int64_t> tainted;
     AdapterLedger current;
@@ -256,6 +262,7 @@ absl::Status Assistant::ForgetInAdapters(absl::string_view id, std::stop_token c
       if (version.version == summary.current) current = stored.ledger;
     }
     if (tainted.empty()) continue;
+    changed = true;
     if (!current.interactions.empty()) {
       COTERIE_RETURN_IF_ERROR(RetrainWithout(summary.name, current, id, cancel));
     }
@@ -264,7 +271,7 @@ absl::Status Assistant::ForgetInAdapters(absl::string_view id, std::stop_token c
       if (!removed.ok() && !absl::IsNotFound(removed)) return removed;
     }
   }
-  return ReloadAdapters();
+  return changed ? ReloadAdapters() : absl::OkStatus();
 }
 
 absl::Status Assistant::RetrainWithout(const std::string& adapter, const AdapterLedger& ledger,
@@ -278,9 +285,7 @@ absl::Status Assistant::RetrainWithout(const std::string& adapter, const Adapter
   }
   absl::Status status = absl::FailedPreconditionError("its ledger does not say how it was trained");
   if (trainer.is_object() && !rest.empty()) {
-    std::sort(rest.begin(), rest.end(), [](const Interaction& a, const Interaction& b) {
-      return std::tie(a.time, a.id) < std::tie(b.time, b.id);
-    });
+    SortByTime(rest);
     const TrainingRequest request = RequestFrom(trainer, adapter);
     status = TrainOn(rest, adapter, request, /*judge=*/false, cancel).status();
   }
