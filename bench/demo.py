@@ -11,12 +11,15 @@ import resource
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import coterie
-from demo_learning import learn
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.table import Table
+
+sys.path.insert(0, str(Path(__file__).parent / "learning"))
+from demo_learning import learn
 
 PROMPTS = [
     ("small talk", "Hi there! How are you doing today?"),

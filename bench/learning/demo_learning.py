@@ -6,45 +6,27 @@ as they are. Every figure is measured in this run; commands asked at the end wer
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import coterie
+from coterie.progress import TrainingBar
 from coterie.store import Store
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
+from smart_home_task import DATA, MAX_TOKENS, messages, read, score, wanted
 
 MODEL = "smollm2-135m"
 ADAPTER = "home"
 N_EDITS = 100
 N_FIRST = 60  # Edits that the first version learns from.
 N_ASKED = 20
-DATA = Path(__file__).parent / "data"
-SYSTEM = (
-    "You control a smart home. Answer with one JSON object with the keys action, device and "
-    "parameters."
-)
-
-
-def rows(name: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (DATA / name).read_text(encoding="utf-8").splitlines()]
-
-
-def messages(text: str) -> list[dict[str, str]]:
-    return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": text}]
-
-
-def wanted(row: dict[str, Any]) -> str:
-    return json.dumps(row["answer"], separators=(",", ":"), ensure_ascii=False)
 
 
 def borrow(home: Path) -> None:
@@ -70,53 +52,15 @@ def edit(assistant: coterie.Assistant, corrected: list[dict[str, Any]]) -> None:
 def ask(assistant: coterie.Assistant, asked: list[dict[str, Any]], **how: Any) -> list[str]:
     return [
         assistant.generate(
-            messages(row["text"]), max_tokens=56, temperature=0.0, log=False, **how
+            messages(row["text"]), max_tokens=MAX_TOKENS, temperature=0.0, log=False, **how
         ).text.strip()
         for row in asked
     ]
 
 
-def score(answers: list[str], asked: list[dict[str, Any]]) -> tuple[float, float]:
-    """Percent with the right action, and exactly right."""
-    action = exact = 0
-    for text, row in zip(answers, asked, strict=True):
-        try:
-            value = json.loads(text)
-        except ValueError:
-            continue
-        if isinstance(value, dict):
-            action += value.get("action") == row["answer"]["action"]
-            exact += value == row["answer"]
-    return 100 * action / len(asked), 100 * exact / len(asked)
-
-
 def train(console: Console, assistant: coterie.Assistant, epochs: int) -> coterie.TrainingReport:
-    """Trains with a bar that follows it."""
-    ended = threading.Event()
-
-    def follow() -> None:
-        columns = (
-            TextColumn("[dim]{task.description}"),
-            BarColumn(),
-            TextColumn("{task.fields[s]}"),
-        )
-        with Progress(*columns, console=console, transient=True) as bar:
-            task = bar.add_task("training", total=None, s="")
-            while not ended.wait(0.2):
-                now = assistant.training()
-                state = (
-                    f"step {now['step']}/{now['steps']} · loss {now['loss']:.3f} · "
-                    f"{now['tokens_per_second']:.0f} tokens/s · {now['seconds_left']:.0f} s left"
-                )
-                bar.update(task, total=now["steps"] or None, completed=now["step"], s=state)
-
-    watcher = threading.Thread(target=follow)
-    watcher.start()
-    try:
+    with TrainingBar(assistant.training, console):
         return assistant.train(MODEL, adapter=ADAPTER, epochs=epochs)
-    finally:
-        ended.set()
-        watcher.join()
 
 
 def tell(console: Console, report: coterie.TrainingReport) -> None:
@@ -131,7 +75,8 @@ def tell(console: Console, report: coterie.TrainingReport) -> None:
 
 
 def learn(console: Console) -> None:
-    train_rows, asked = rows("smart_home_train.jsonl"), rows("smart_home_dev.jsonl")[:N_ASKED]
+    train_rows = read(DATA / "smart_home_train.jsonl")
+    asked = read(DATA / "smart_home_dev.jsonl")[:N_ASKED]
     with tempfile.TemporaryDirectory(prefix="coterie-demo-") as folder:
         home = Path(folder) / "store"
         borrow(home)
@@ -167,8 +112,8 @@ def show(console: Console, answers: dict[str, list[str]], asked: list[dict[str, 
     for column in ("", "right action", "exactly right"):
         summary.add_column(column, justify="left" if not column else "right")
     for how, texts in answers.items():
-        action, exact = score(texts, asked)
-        summary.add_row(how, f"{action:.0f} %", f"{exact:.0f} %")
+        found = score(texts, asked)
+        summary.add_row(how, f"{found.action:.0f} %", f"{found.exact:.0f} %")
     console.print(summary)
     for i in range(3):
         console.print(f"\n[bold cyan]> {asked[i]['text']}[/]")

@@ -11,27 +11,15 @@ valid (JSON), in percent, and the time to the first token. Keeps its log in a fo
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import coterie
-
-SYSTEM = (
-    "You control a smart home. Answer with one JSON object with the keys action, device and "
-    "parameters."
-)
-
-
-def messages(text: str) -> list[dict[str, str]]:
-    return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": text}]
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+from smart_home_task import MAX_TOKENS, messages, read, score, wanted
 
 
 def remember(assistant: coterie.Assistant, model: str, rows: list[dict[str, Any]]) -> None:
@@ -39,39 +27,26 @@ def remember(assistant: coterie.Assistant, model: str, rows: list[dict[str, Any]
         reply = assistant.generate(
             messages(row["text"]), expert=model, max_tokens=1, retrieval=False, temperature=0.0
         )
-        better = json.dumps(row["answer"], separators=(",", ":"), ensure_ascii=False)
-        assistant.feedback(reply.id, coterie.Edited(better))
+        assistant.feedback(reply.id, coterie.Edited(wanted(row)))
 
 
 def measure(
     assistant: coterie.Assistant, model: str, rows: list[dict[str, Any]], retrieval: bool
 ) -> dict[str, float]:
-    exact = action = valid = 0
-    shown, first_ms = [], []
+    shown, first_ms, answers = [], [], []
     for row in rows:
         reply = assistant.generate(
             messages(row["text"]),
             expert=model,
-            max_tokens=56,
+            max_tokens=MAX_TOKENS,
             temperature=0.0,
             retrieval=retrieval,
             log=False,
         )
         shown.append(len(reply.examples))
         first_ms.append(reply.timings.first_token_ms)
-        try:
-            answer = json.loads(reply.text.strip())
-        except ValueError:
-            continue
-        valid += 1
-        if isinstance(answer, dict):
-            action += answer.get("action") == row["answer"]["action"]
-            exact += answer == row["answer"]
-    share = 100 / len(rows)
-    return {
-        "exact": exact * share,
-        "action": action * share,
-        "valid": valid * share,
+        answers.append(reply.text)
+    return asdict(score(answers, rows)) | {
         "examples": statistics.mean(shown),
         "first_token_ms": statistics.median(first_ms),
     }

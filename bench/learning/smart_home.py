@@ -14,21 +14,12 @@ import json
 import random
 import statistics
 import time
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
 import coterie
 from coterie.store import Store
-
-DATA = Path(__file__).resolve().parents[1] / "data"
-SYSTEM = (
-    "You control a smart home. Answer with one JSON object with the keys action, device and "
-    "parameters."
-)
-
-
-def rows(name: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (DATA / name).read_text(encoding="utf-8").splitlines()]
+from smart_home_task import DATA, MAX_TOKENS, SYSTEM, messages, read, score, wanted
 
 
 def prompt(text: str) -> str:
@@ -41,35 +32,23 @@ def prompt(text: str) -> str:
 def example(expert: coterie.Expert, row: dict[str, Any]) -> tuple[list[int], list[bool]]:
     encode = expert.tokenizer.encode
     asked = encode(prompt(row["text"]), add_special=False)
-    answer = json.dumps(row["answer"], separators=(",", ":"), ensure_ascii=False) + "<|im_end|>"
-    told = encode(answer, add_special=False)
+    told = encode(wanted(row) + "<|im_end|>", add_special=False)
     return asked + told, [False] * len(asked) + [True] * len(told)
 
 
-def score(expert: coterie.Expert, adapter: coterie.Adapter | None) -> dict[str, float]:
-    valid = action = exact = 0
-    asked = rows("smart_home_dev.jsonl")
-    for row in asked:
-        messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": row["text"]}]
-        text = expert.generate(messages, max_tokens=56, adapter=adapter).text
-        try:
-            value = json.loads(text)
-        except ValueError:
-            continue
-        valid += 1
-        if isinstance(value, dict):
-            action += value.get("action") == row["answer"]["action"]
-            exact += value == row["answer"]
-    return {
-        name: round(100 * n / len(asked), 1)
-        for name, n in (("exact", exact), ("action", action), ("valid", valid))
-    }
+def ask(expert: coterie.Expert, adapter: coterie.Adapter | None) -> dict[str, float]:
+    rows = read(DATA / "smart_home_dev.jsonl")
+    answers = [
+        expert.generate(messages(row["text"]), max_tokens=MAX_TOKENS, adapter=adapter).text
+        for row in rows
+    ]
+    return {name: round(value, 1) for name, value in asdict(score(answers, rows)).items()}
 
 
 def train(
     expert: coterie.Expert, n_examples: int, epochs: int, batch: int, rate: float, seed: int
 ) -> dict[str, Any]:
-    examples = [example(expert, row) for row in rows("smart_home_train.jsonl")[:n_examples]]
+    examples = [example(expert, row) for row in read(DATA / "smart_home_train.jsonl")[:n_examples]]
     trainer = coterie.Trainer(
         expert, max_tokens=768, rank=8, alpha=16.0, learning_rate=rate, seed=seed, warmup_steps=5
     )
@@ -80,7 +59,7 @@ def train(
         for begin in range(0, len(examples), batch):
             tokens += trainer.step(examples[begin : begin + batch])["tokens"]
     seconds = time.monotonic() - start
-    result: dict[str, Any] = {"seed": seed, **score(expert, trainer.adapter())}
+    result: dict[str, Any] = {"seed": seed, **ask(expert, trainer.adapter())}
     return result | {"train_s": round(seconds, 1), "tokens_per_s": round(tokens / seconds)}
 
 
@@ -98,7 +77,7 @@ def main() -> None:
     if record is None:
         raise SystemExit(f"{arguments.model} is not in the store: coterie pull {arguments.model}")
     expert = coterie.Expert.open(store.path_of(record))
-    print(json.dumps({"base": score(expert, None)}))
+    print(json.dumps({"base": ask(expert, None)}))
     results = []
     for seed in range(arguments.seeds):
         results.append(

@@ -240,17 +240,6 @@ Fields StatsFields(const AssistantStats& stats) {
   return d;
 }
 
-template <typename T>
-std::optional<T> Optional(const Fields& options, const char* key) {
-  if (!options.contains(key) || options[key].is_none()) return std::nullopt;
-  try {
-    return options[key].cast<T>();
-  } catch (const py::cast_error&) {
-    throw py::type_error(
-        absl::StrCat("not a value for ", key, ": ", py::repr(options[key]).cast<std::string>()));
-  }
-}
-
 // Options as the Python side has checked and named them.
 Request RequestFrom(const py::object& prompt_or_messages, const Fields& options) {
   Request request;

@@ -2,12 +2,14 @@
 
 // One function per concept; each adds its classes to the module, docstrings beside the binding.
 
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
 #include "pybind11/pybind11.h"
 
 #include "core/formats/chat_template.h"
@@ -27,6 +29,18 @@ class __attribute__((visibility("hidden"))) Fields : public pybind11::dict {
  public:
   using pybind11::dict::dict;
 };
+
+// What `options` has under a name, if anything but None. Raises TypeError for another type.
+template <typename T>
+std::optional<T> Optional(const Fields& options, const char* key) {
+  if (!options.contains(key) || options[key].is_none()) return std::nullopt;
+  try {
+    return options[key].cast<T>();
+  } catch (const pybind11::cast_error&) {
+    throw pybind11::type_error(absl::StrCat("not a value for ", key, ": ",
+                                            pybind11::repr(options[key]).cast<std::string>()));
+  }
+}
 
 // Raises the Python exception of a status: ValueError for kInvalidArgument, KeyError for kNotFound,
 // MemoryError for kResourceExhausted, TimeoutError for kDeadlineExceeded, coterie.Busy for

@@ -45,13 +45,7 @@ class OptionReader {
 
   template <typename T>
   void Read(const char* name, T& value) const {
-    if (!options_.contains(name) || options_[name].is_none()) return;
-    try {
-      value = options_[name].cast<T>();
-    } catch (const py::cast_error&) {
-      throw py::type_error(absl::StrCat("not a value for ", name, ": ",
-                                        py::repr(options_[name]).cast<std::string>()));
-    }
+    if (auto given = Optional<T>(options_, name)) value = *std::move(given);
   }
 
  private:

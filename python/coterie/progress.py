@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import (
@@ -15,6 +17,8 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 from rich.progress import Progress as RichBars
+
+from coterie.byte_size import format_bytes
 
 
 class Progress(Protocol):
@@ -86,3 +90,59 @@ class Bars:
 
     def say(self, sentence: str) -> None:
         self._console.print(sentence, markup=False, soft_wrap=True)
+
+
+class TrainingBar:
+    """Shows how far a training has come, from a thread of its own: the main thread waits for the
+    training, and for Ctrl-C.
+
+    now: coterie.Assistant.training, or what says the same. A bar on a terminal only.
+    """
+
+    def __init__(self, now: Callable[[], dict[str, Any]], console: Console | None = None) -> None:
+        self._now = now
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._show, daemon=True)
+        console = console or Console(stderr=True, highlight=False)
+        self._bar = RichBars(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[state]}"),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _show(self) -> None:
+        with self._bar as bar:
+            task = bar.add_task("starting", total=None, state="")
+            while not self._ended.wait(0.2):
+                now = self._now()
+                if not now["steps"]:
+                    continue
+                state = (
+                    f"step {now['step']}/{now['steps']} · loss {now['loss']:.3f} · "
+                    f"{now['tokens_per_second']:.0f} tokens/s · "
+                    f"{format_bytes(now['memory_bytes'])} · {now['seconds_left']:.0f} s left"
+                    if now["phase"] == "training"
+                    else ""
+                )
+                bar.update(
+                    task,
+                    description=now["phase"],
+                    total=now["steps"],
+                    completed=now["step"],
+                    state=state,
+                )

@@ -42,10 +42,22 @@ def save_logits(model: Any, out: str) -> None:
     numpy.save(out, logits.float().numpy())
 
 
+def adapted(path: Path, config: Any, std: float) -> Any:
+    """The base with an adapter whose B is random."""
+    import torch
+    from peft import get_peft_model
+
+    model = get_peft_model(base(path), config)
+    torch.manual_seed(1)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=std)
+    return model
+
+
 def make(model_path: Path, folder: str) -> None:
     """Every kind of layer, a rank, an alpha and a scale that are not the common ones."""
-    import torch
-    from peft import LoraConfig, get_peft_model
+    from peft import LoraConfig
 
     config = LoraConfig(
         task_type="CAUSAL_LM",
@@ -56,12 +68,7 @@ def make(model_path: Path, folder: str) -> None:
         rank_pattern={"model.layers.1.mlp.up_proj": 4, "k_proj": 2},
         alpha_pattern={"down_proj": 5, "model.layers.0.self_attn.q_proj": 32},
     )
-    model = get_peft_model(base(model_path), config)
-    torch.manual_seed(1)
-    for name, parameter in model.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.006)
-    model.save_pretrained(folder)
+    adapted(model_path, config, std=0.006).save_pretrained(folder)
 
 
 def peft(model_path: Path, folder: str, out: str) -> None:
@@ -77,14 +84,10 @@ def bare(model_path: Path, out: str) -> None:
 def gradients(model_path: Path, folder: str, out: str) -> None:
     """Of the mean loss over the last half of IDS, by "DTYPE.LAYER.NAME_proj.lora_A" and so on."""
     import torch
-    from peft import LoraConfig, get_peft_model
+    from peft import LoraConfig
 
     config = LoraConfig(task_type="CAUSAL_LM", r=8, lora_alpha=16, target_modules="all-linear")
-    model = get_peft_model(base(model_path), config)
-    torch.manual_seed(1)
-    for name, parameter in model.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.02)
+    model = adapted(model_path, config, std=0.02)
     model.save_pretrained(folder)
     labels = torch.tensor([[-100] * (len(IDS) // 2) + IDS[len(IDS) // 2 :]])
     found = {}

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import json as json_module
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -14,7 +13,7 @@ from coterie.byte_size import format_bytes
 from coterie.cli import options
 from coterie.cli.manual import manual
 from coterie.cli.options import Config, Json
-from coterie.cli.output import print_json, print_table, remark
+from coterie.cli.output import print_json, print_table, remark, start_of
 from coterie.protocol import Edited, Feedback
 from coterie.store import Store
 
@@ -102,15 +101,10 @@ def _given(verdict: str, text: str | None) -> Feedback:
     return Edited(better)
 
 
-def _open(config: Path | None) -> Any:
-    log = importlib.import_module("coterie").InteractionLog
-    return log.open(None if config is None else str(config))
-
-
 def _resolved(id: str, config: Path | None) -> str:
     if id != "last":
         return id
-    newest = _open(config).list(newest_first=True, limit=1)
+    newest = options.open_log(config).list(newest_first=True, limit=1)
     if not newest:
         raise KeyError("nothing has been logged yet: there is no last answer")
     return str(newest[0].id)
@@ -135,7 +129,7 @@ def show_list(
     json: Json = False,
 ) -> None:
     """Lists answers, newest first, with what you said of them."""
-    log = _open(config)
+    log = options.open_log(config)
     found = log.list(
         expert=expert, with_feedback=with_feedback, newest_first=True, limit=limit or None
     )
@@ -143,7 +137,13 @@ def show_list(
         print_json([one.fields() for one in found])
         return
     rows = [
-        (one.id, one.time.strftime("%Y-%m-%d %H:%M"), one.expert, one.feedback, _start(one.asked))
+        (
+            one.id,
+            one.time.strftime("%Y-%m-%d %H:%M"),
+            one.expert,
+            one.feedback,
+            start_of(one.asked, 60),
+        )
         for one in found
     ]
     print_table(("id", "time (UTC)", "expert", "feedback", "asked"), rows)
@@ -162,7 +162,7 @@ def show_list(
 )
 def show(id: Id, config: Config = None, json: Json = False) -> None:
     """Shows one answer with its conversation and your feedback."""
-    one = _open(config).get(_resolved(id, config))
+    one = options.open_log(config).get(_resolved(id, config))
     if json:
         print_json(one.fields())
         return
@@ -191,7 +191,7 @@ def export(
     json: Json = False,
 ) -> None:
     """Writes answers as lines of JSON, in plain text, oldest first."""
-    found = _open(config).list(expert=expert, with_feedback=with_feedback)
+    found = options.open_log(config).list(expert=expert, with_feedback=with_feedback)
     lines = "".join(json_module.dumps(one.fields(), ensure_ascii=False) + "\n" for one in found)
     if str(file) == "-":
         sys.stdout.write(lines)
@@ -228,7 +228,7 @@ def forget(
     """
     if everything == bool(ids):
         raise typer.BadParameter("name answers, or --all")
-    log = _open(config)
+    log = options.open_log(config)
     gone = [one.id for one in log] if everything else [_resolved(id, config) for id in ids or ()]
     assistant = options.open_assistant(config, None, None) if _has_adapters() else log
     for id in gone:
@@ -241,8 +241,3 @@ def forget(
 
 def _has_adapters() -> bool:
     return (Store().home / "adapters").is_dir()
-
-
-def _start(text: str, length: int = 60) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= length else line[: length - 1] + "…"

@@ -104,6 +104,12 @@ def open_assistant(config: Path | None, budget: int | None, threads: int | None)
     return assistant
 
 
+def open_log(config: Path | None) -> Any:
+    """The interaction log that a configuration names, without opening an expert."""
+    log = importlib.import_module("coterie").InteractionLog
+    return log.open(None if config is None else str(config))
+
+
 def check_expert(assistant: Assistant, name: str | None) -> None:
     """KeyError with the nearest name, and all, if there is no such expert; None is the router."""
     known = [str(expert["name"]) for expert in assistant.experts()]

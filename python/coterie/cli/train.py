@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import threading
-from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, Progress, TextColumn
 
 from coterie.byte_size import format_bytes
 from coterie.cli import options
 from coterie.cli.manual import manual
 from coterie.cli.options import Budget, Config, Json, Threads
-from coterie.cli.output import print_json, print_table, remark, remarks
+from coterie.cli.output import print_json, print_table, remark, start_of
+from coterie.progress import TrainingBar
 
 # How many cases --report asks again.
 _REPORT_CASES = 6
@@ -94,14 +91,16 @@ def train(
     if adapter is not None:
         chosen["adapter"] = adapter
     try:
-        with _Bar(assistant):
+        with TrainingBar(assistant.training):
             result = assistant.train(expert, **chosen)
     except KeyboardInterrupt:
         remark("paused; the same command goes on from here")
         raise
     if plot is not None:
         draw_losses(result.losses, plot)
-    cases = _ask_again(assistant, expert, result.adapter) if report and result.promoted else []
+    cases = (
+        _ask_again(assistant, expert, result.adapter, config) if report and result.promoted else []
+    )
     if json:
         print_json(asdict(result) | {"cases": cases})
         return
@@ -109,13 +108,11 @@ def train(
     if cases:
         print_table(
             ("asked", "before", "after", "wanted"),
-            [tuple(_start(c[k]) for k in ("asked", "before", "after", "wanted")) for c in cases],
+            [
+                tuple(start_of(c[k], 48) for k in ("asked", "before", "after", "wanted"))
+                for c in cases
+            ],
         )
-
-
-def _start(text: str, length: int = 48) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= length else line[: length - 1] + "…"
 
 
 def _print(result: Any) -> None:
@@ -141,12 +138,12 @@ def _print(result: Any) -> None:
     typer.echo(f"{name}{result.verdict}")
 
 
-def _ask_again(assistant: Any, expert: str, label: str) -> list[dict[str, str]]:
+def _ask_again(
+    assistant: Any, expert: str, label: str, config: Path | None
+) -> list[dict[str, str]]:
     """Some prompts that were edited or accepted, answered by the base and by the adapter."""
-    import coterie
-
     adapter = label.partition("@")[0]
-    log = coterie.InteractionLog.open()
+    log = options.open_log(config)
     cases = []
     for one in log.list(expert=expert, with_feedback=True, newest_first=True, limit=_REPORT_CASES):
         if one.feedback == "rejected":
@@ -184,55 +181,3 @@ def draw_losses(losses: list[float], file: Path) -> None:
     axes.grid(alpha=0.3)
     figure.savefig(file, dpi=150)
     pyplot.close(figure)
-
-
-class _Bar(AbstractContextManager[None]):
-    """Shows on stderr how far the training has come, from a thread of its own: the main thread
-    waits for it and for Ctrl-C."""
-
-    def __init__(self, assistant: Any) -> None:
-        self._assistant = assistant
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._show, daemon=True)
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.fields[state]}"),
-            console=remarks(),
-            transient=True,
-            disable=not remarks().is_terminal,
-        )
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def _show(self) -> None:
-        with self._bar as bar:
-            task = bar.add_task("starting", total=None, state="")
-            while not self._ended.wait(0.2):
-                now = self._assistant.training()
-                if not now["steps"]:
-                    continue
-                state = (
-                    f"step {now['step']}/{now['steps']} · loss {now['loss']:.3f} · "
-                    f"{now['tokens_per_second']:.0f} tokens/s · "
-                    f"{format_bytes(now['memory_bytes'])} · {now['seconds_left']:.0f} s left"
-                    if now["phase"] == "training"
-                    else ""
-                )
-                bar.update(
-                    task,
-                    description=now["phase"],
-                    total=now["steps"],
-                    completed=now["step"],
-                    state=state,
-                )
