@@ -93,7 +93,7 @@ void Run(int n) {
     COTERIE_CHECK(!found.empty() && found[0].similarity > 1 - 1e-6, "a question finds itself");
   });
   Time("query with the log", 1000, [&](int i) {
-    const auto found = nearest.Find("small", {{"user", question(i), ""}}, 6);
+    const auto found = nearest.Find({{"small"}}, {{"user", question(i), ""}}, 6);
     COTERIE_CHECK(found.ok() && AskedText(found->at(0).messages) == question(i),
                   "a question finds itself");
   });

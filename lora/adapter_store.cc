@@ -282,6 +282,12 @@ absl::StatusOr<StoredAdapter> AdapterStore::Load(absl::string_view name, int64_t
   return stored;
 }
 
+absl::StatusOr<AdapterLedger> AdapterStore::Ledger(absl::string_view name, int64_t version) const {
+  COTERIE_RETURN_IF_ERROR(CheckAdapterName(name));
+  COTERIE_ASSIGN_OR_RETURN(auto ledger, ReadLedger(FolderOf(name, version)));
+  return std::move(ledger.first);
+}
+
 absl::StatusOr<StoredAdapter> AdapterStore::Current(absl::string_view name) const {
   const absl::StatusOr<int64_t> current = CurrentVersion(name);
   if (!current.ok() && current.status().code() != absl::StatusCode::kDataLoss) {

@@ -78,6 +78,9 @@ class AdapterStore {
 
   absl::StatusOr<StoredAdapter> Load(absl::string_view name, int64_t version) const;
 
+  // Where a version comes from. Its other files are neither read nor checked.
+  absl::StatusOr<AdapterLedger> Ledger(absl::string_view name, int64_t version) const;
+
   // The bytes that a version takes as it is served, without reading it all.
   absl::StatusOr<int64_t> ServedBytes(absl::string_view name, int64_t version) const;
 

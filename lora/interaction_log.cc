@@ -51,6 +51,9 @@ constexpr absl::string_view kMigrations[] = {R"sql(
   CREATE TABLE trained (expert TEXT PRIMARY KEY, change INTEGER NOT NULL);
   CREATE INDEX interaction_rated ON interaction (expert, change) WHERE change > 0;
   CREATE INDEX interaction_unrated ON interaction (seq) WHERE change = 0;
+)sql",
+                                             R"sql(
+  ALTER TABLE interaction ADD COLUMN in_adapter INTEGER NOT NULL DEFAULT 0;
 )sql"};
 constexpr int64_t kSchemaVersion = std::size(kMigrations);
 
@@ -259,23 +262,25 @@ absl::StatusOr<int64_t> InteractionLog::UsedBytesLocked() const {
   return (n_pages - n_free) * page_bytes;
 }
 
+// The row that is missed least; 0: there is none but the one kept.
+absl::StatusOr<int64_t> InteractionLog::FirstToGo(int64_t kept_row) const {
+  for (const char* which : {"in_adapter = 0 AND change = 0", "in_adapter = 0", "TRUE"}) {
+    COTERIE_ASSIGN_OR_RETURN(
+        SqliteStatement oldest,
+        database_->Prepare(absl::StrCat("SELECT seq FROM interaction WHERE ", which,
+                                        " AND seq != ?1 ORDER BY seq LIMIT 1")));
+    COTERIE_ASSIGN_OR_RETURN(const bool found, oldest.Bind(1, kept_row).Step());
+    if (found) return oldest.Integer(0);
+  }
+  return 0;
+}
+
 absl::Status InteractionLog::MakeRoom(int64_t kept_row) {
   while (true) {
     COTERIE_ASSIGN_OR_RETURN(const int64_t bytes, UsedBytesLocked());
     if (bytes <= options_.max_bytes) return absl::OkStatus();
-    COTERIE_ASSIGN_OR_RETURN(
-        SqliteStatement oldest,
-        database_->Prepare("SELECT seq FROM interaction WHERE seq != ?1 ORDER BY seq LIMIT 1"));
-    COTERIE_ASSIGN_OR_RETURN(SqliteStatement unrated,
-                             database_->Prepare("SELECT seq FROM interaction WHERE change = 0 AND "
-                                                "seq != ?1 ORDER BY seq LIMIT 1"));
-    COTERIE_ASSIGN_OR_RETURN(bool found, unrated.Bind(1, kept_row).Step());
-    int64_t row = found ? unrated.Integer(0) : 0;
-    if (!found) {
-      COTERIE_ASSIGN_OR_RETURN(found, oldest.Bind(1, kept_row).Step());
-      if (!found) return absl::OkStatus();  // It is alone; Append has bounded it.
-      row = oldest.Integer(0);
-    }
+    COTERIE_ASSIGN_OR_RETURN(const int64_t row, FirstToGo(kept_row));
+    if (row == 0) return absl::OkStatus();  // It is alone; Append has bounded it.
     COTERIE_RETURN_IF_ERROR(DeleteRow(row));
   }
 }
@@ -469,6 +474,18 @@ absl::Status InteractionLog::MarkTrained(absl::string_view expert, int64_t throu
       database_->Prepare("INSERT INTO trained (expert, change) VALUES (?1, ?2) "
                          "ON CONFLICT (expert) DO UPDATE SET change = excluded.change"));
   return mark.Bind(1, expert).Bind(2, through_change).Run();
+}
+
+absl::Status InteractionLog::MarkInAdapter(absl::Span<const std::string> ids) {
+  MutexLock lock(mutex_);
+  COTERIE_ASSIGN_OR_RETURN(SqliteTransaction transaction, SqliteTransaction::Begin(*database_));
+  for (const std::string& id : ids) {
+    COTERIE_ASSIGN_OR_RETURN(
+        SqliteStatement mark,
+        database_->Prepare("UPDATE interaction SET in_adapter = 1 WHERE id = ?1"));
+    COTERIE_RETURN_IF_ERROR(mark.Bind(1, id).Run());
+  }
+  return transaction.Commit();
 }
 
 absl::StatusOr<int64_t> InteractionLog::used_bytes() const {

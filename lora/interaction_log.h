@@ -13,6 +13,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/types/span.h"
 
 #include "core/threads/mutex.h"
 #include "lora/interaction.h"
@@ -24,7 +25,8 @@ class SqliteStatement;
 
 struct InteractionLogOptions {
   std::string path;
-  // Of the file. Beyond them the oldest interactions without feedback go first, then the oldest.
+  // Of the file. Beyond them the oldest interactions without feedback go first, then the oldest
+  // with it, and those that an adapter was trained on last.
   int64_t max_bytes = 64'000'000;
   // Master key (kSealKeyBytes); empty: plain text. A log that was in plain text is encrypted, and
   // rewritten, when it is first opened with a key.
@@ -92,6 +94,10 @@ class InteractionLog {
   // A training of this expert has seen all feedback up to this change.
   absl::Status MarkTrained(absl::string_view expert, int64_t through_change);
 
+  // An adapter was trained on these: without them it could not be trained again as it was. Ids that
+  // are not there are passed over.
+  absl::Status MarkInAdapter(absl::Span<const std::string> ids);
+
   // Bytes in use of the file.
   absl::StatusOr<int64_t> used_bytes() const;
   bool is_encrypted() const { return !options_.key.empty(); }
@@ -121,6 +127,7 @@ class InteractionLog {
   absl::StatusOr<std::string> RecordKey(int64_t row, absl::string_view id) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status DeleteRow(int64_t row) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::StatusOr<int64_t> FirstToGo(int64_t kept_row) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status MakeRoom(int64_t kept_row) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::StatusOr<int64_t> NextChange() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::StatusOr<int64_t> UsedBytesLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <set>
+#include <tuple>
 
 #include "core/base/status_macros.h"
 
@@ -90,18 +91,36 @@ absl::Status NearestInteractions::Charge(int64_t more_bytes) {
   return charged.status();
 }
 
+// Of several places, whose similarities are each by the letters that are rare in it.
+std::vector<NearestTexts::Match> NearestInteractions::NearestLocked(
+    absl::Span<const std::string> experts, const std::string& system_prompt,
+    absl::string_view asked, size_t n) {
+  std::vector<NearestTexts::Match> all;
+  for (const std::string& expert : experts) {
+    const auto texts = texts_.find(Place{expert, system_prompt});
+    if (texts == texts_.end()) continue;
+    const std::vector<NearestTexts::Match> some = texts->second.Nearest(asked, n);
+    all.insert(all.end(), some.begin(), some.end());
+  }
+  if (experts.size() > 1) {
+    std::sort(all.begin(), all.end(), [](const auto& a, const auto& b) {
+      return std::tie(a.similarity, a.key) > std::tie(b.similarity, b.key);
+    });
+  }
+  return all;
+}
+
 absl::StatusOr<std::vector<Interaction>> NearestInteractions::Find(
-    const std::string& expert, absl::Span<const Message> messages, size_t n) {
+    absl::Span<const std::string> experts, absl::Span<const Message> messages, size_t n) {
   const std::vector<Message> conversation(messages.begin(), messages.end());
   const std::string& asked = AskedText(conversation);
   std::vector<std::string> ids;
   {
     MutexLock lock(mutex_);
     COTERIE_RETURN_IF_ERROR(RefreshLocked());
-    const auto texts = texts_.find(Place{expert, SystemPrompt(messages)});
-    if (texts == texts_.end()) return std::vector<Interaction>();
     // More than are wanted: some are of one question.
-    for (const auto& [key, similarity] : texts->second.Nearest(asked, 4 * n)) {
+    for (const auto& [key, similarity] :
+         NearestLocked(experts, SystemPrompt(messages), asked, 4 * n)) {
       if (similarity >= kLeastSimilarity) ids.push_back(ids_.at(key));
     }
   }

@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 
 #include "core/formats/chat_template.h"
@@ -31,10 +32,10 @@ class NearestInteractions {
   NearestInteractions(const InteractionLog& log, MemoryBudget& budget)
       : log_(log), budget_(budget) {}
 
-  // At most n interactions of the same expert under the same system prompt whose question is
-  // nearest to the last one of `messages`, nearest first. Of one question the latest feedback
-  // counts; what stands in `messages` already is left out.
-  absl::StatusOr<std::vector<Interaction>> Find(const std::string& expert,
+  // At most n interactions of these experts under the same system prompt whose question is nearest
+  // to the last one of `messages`, nearest first. Of one question the latest feedback counts; what
+  // stands in `messages` already is left out.
+  absl::StatusOr<std::vector<Interaction>> Find(absl::Span<const std::string> experts,
                                                 absl::Span<const Message> messages, size_t n);
 
   // Reads what changed in the log since the last time; Find does so by itself, but takes longer
@@ -53,6 +54,10 @@ class NearestInteractions {
   absl::Status RefreshLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status Add(const std::string& id, int64_t change) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Remove(const Known& known) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  std::vector<NearestTexts::Match> NearestLocked(absl::Span<const std::string> experts,
+                                                 const std::string& system_prompt,
+                                                 absl::string_view asked, size_t n)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status Charge(int64_t more_bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const InteractionLog& log_;

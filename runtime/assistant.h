@@ -191,6 +191,10 @@ class Assistant {
   std::vector<Interaction> Recall(const Request& request, const ExpertSpec& spec);
   void Log(const Request& request, const ExpertSpec& spec, absl::Time start,
            std::vector<Message> asked, const Reply& reply);
+  // Whose interactions belong to an expert that answers with this adapter (empty: none): its own,
+  // the adapter's, and those of the experts that the adapter's current version was trained from.
+  // Training and retrieval both go by it.
+  std::vector<std::string> ExpertsBehind(const ExpertSpec& spec, const std::string& adapter) const;
   absl::StatusOr<std::vector<Interaction>> InteractionsToLearnFrom(
       const std::vector<std::string>& experts) const;
   absl::StatusOr<TrainingReport> TrainOn(absl::Span<const Interaction> interactions,

@@ -19,12 +19,6 @@ constexpr int64_t kRecent = 50;
 
 constexpr size_t kMaxExamples = 6;
 
-absl::Status NoLog() {
-  return absl::FailedPreconditionError(
-      "no interaction log is kept, so that there is nothing to give feedback on; see [learning] in "
-      "docs/feedback.md");
-}
-
 }  // namespace
 
 // Answering works without.
@@ -51,7 +45,9 @@ std::vector<Interaction> Assistant::Recall(const Request& request, const ExpertS
     return {};
   }
   const std::vector<Message> messages = MessagesFor(spec, request.messages);
-  return nearest_->Find(spec.name, messages, kMaxExamples).value_or(std::vector<Interaction>());
+  const std::vector<std::string> experts =
+      ExpertsBehind(spec, request.adapter.value_or(spec.adapter));
+  return nearest_->Find(experts, messages, kMaxExamples).value_or(std::vector<Interaction>());
 }
 
 void Assistant::Log(const Request& request, const ExpertSpec& spec, absl::Time start,
@@ -105,7 +101,7 @@ absl::StatusOr<std::string> Assistant::ImpliedDomain(const Interaction& interact
 }
 
 absl::Status Assistant::GiveFeedback(absl::string_view id, Feedback feedback) {
-  if (interactions_ == nullptr) return NoLog();
+  if (interactions_ == nullptr) return NoInteractionLog(configuration_);
   if (!feedback.domain.empty()) {
     const std::vector<std::string> domains = router_->Current()->domains();
     if (std::find(domains.begin(), domains.end(), feedback.domain) == domains.end()) {
@@ -123,7 +119,7 @@ absl::Status Assistant::GiveFeedback(absl::string_view id, Feedback feedback) {
 }
 
 absl::Status Assistant::Forget(absl::string_view id, std::stop_token cancel) {
-  if (interactions_ == nullptr) return NoLog();
+  if (interactions_ == nullptr) return NoInteractionLog(configuration_);
   const absl::Status erased = interactions_->Forget(id);
   // Erased before, perhaps by a call that was cancelled: adapters may still hold it.
   if (!erased.ok() && !absl::IsNotFound(erased)) return erased;

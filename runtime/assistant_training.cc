@@ -14,27 +14,32 @@
 #include "lora/general_text.h"
 #include "lora/training_sequence.h"
 #include "runtime/assistant.h"
+#include "runtime/open_interaction_log.h"
 
 namespace coterie {
 namespace {
 
 constexpr char kAdapterSuffix[] = "-tuned";
 
-// A fresh adapter on a base, or what trains the next version of one.
-struct Subject {
-  std::string adapter;
-  std::vector<std::string> experts;  // Whose interactions it learns from.
-};
+// Of what a training makes.
+std::string AdapterNameFor(const ExpertSpec& spec, const std::string& wanted) {
+  if (!wanted.empty()) return wanted;
+  return spec.adapter.empty() ? absl::StrCat(spec.name, kAdapterSuffix) : spec.adapter;
+}
 
-Subject SubjectOf(const ExpertSpec& spec, const std::string& wanted) {
-  Subject subject;
-  subject.adapter = !wanted.empty()         ? wanted
-                    : !spec.adapter.empty() ? spec.adapter
-                                            : absl::StrCat(spec.name, kAdapterSuffix);
-  subject.experts = {spec.name};
-  // The expert that an adapter makes goes by the adapter's name.
-  if (subject.adapter != spec.name) subject.experts.push_back(subject.adapter);
-  return subject;
+// Whose interactions a ledger's version was trained from.
+std::vector<std::string> ExpertsOf(const AdapterLedger& ledger) {
+  const auto trainer = nlohmann::json::parse(ledger.trainer, nullptr, /*allow_exceptions=*/false);
+  std::vector<std::string> experts;
+  if (!trainer.is_object()) return experts;
+  for (const char* key : {"expert", "experts"}) {
+    const auto it = trainer.find(key);
+    if (it == trainer.end()) continue;
+    for (const nlohmann::json& name : it->is_array() ? *it : nlohmann::json::array({*it})) {
+      if (name.is_string()) experts.push_back(name.get<std::string>());
+    }
+  }
+  return experts;
 }
 
 // The order in which interactions are learnt from.
@@ -125,8 +130,14 @@ nlohmann::json MetricsJson(const TrainingReport& report) {
           {"served_difference", report.result.served_difference}};
 }
 
-AdapterLedger LedgerOf(const TrainingSet& set, const TrainingRequest& request,
-                       const TrainingReport& report) {
+std::set<std::string> ExpertsIn(absl::Span<const Interaction> interactions) {
+  std::set<std::string> experts;
+  for (const Interaction& one : interactions) experts.insert(one.expert);
+  return experts;
+}
+
+AdapterLedger LedgerOf(const TrainingSet& set, absl::Span<const Interaction> interactions,
+                       const TrainingRequest& request, const TrainingReport& report) {
   AdapterLedger ledger;
   // Held-out cases decided on the version: it stands for them too.
   std::set<std::string> ids;
@@ -134,12 +145,31 @@ AdapterLedger LedgerOf(const TrainingSet& set, const TrainingRequest& request,
     for (const TrainingExample& example : *examples) ids.insert(example.id);
   }
   ledger.interactions.assign(ids.begin(), ids.end());
-  ledger.trainer = TrainerJson(request, report.result.is_bf16).dump();
+  nlohmann::json trainer = TrainerJson(request, report.result.is_bf16);
+  trainer["experts"] = ExpertsIn(interactions);
+  ledger.trainer = trainer.dump();
   ledger.metrics = MetricsJson(report).dump();
   return ledger;
 }
 
 }  // namespace
+
+std::vector<std::string> Assistant::ExpertsBehind(const ExpertSpec& spec,
+                                                  const std::string& adapter) const {
+  std::set<std::string> names = {spec.name};
+  if (!adapter.empty()) {
+    names.insert(adapter);
+    const AdapterStore& store = adapters_->store();
+    const absl::StatusOr<int64_t> version = store.CurrentVersion(adapter);
+    const absl::StatusOr<AdapterLedger> ledger =
+        version.ok() ? store.Ledger(adapter, *version) : version.status();
+    // One that was imported, or is not there yet, comes from nobody's.
+    if (ledger.ok()) {
+      for (std::string& name : ExpertsOf(*ledger)) names.insert(std::move(name));
+    }
+  }
+  return {names.begin(), names.end()};
+}
 
 absl::StatusOr<std::vector<Interaction>> Assistant::InteractionsToLearnFrom(
     const std::vector<std::string>& experts) const {
@@ -157,17 +187,13 @@ absl::StatusOr<std::vector<Interaction>> Assistant::InteractionsToLearnFrom(
 
 absl::StatusOr<TrainingReport> Assistant::Train(const TrainingRequest& request,
                                                 std::stop_token cancel) {
-  if (interactions_ == nullptr) {
-    return absl::FailedPreconditionError(
-        "no interaction log is kept, so that there is nothing to learn from; see [learning] in "
-        "docs/feedback.md");
-  }
+  if (interactions_ == nullptr) return NoInteractionLog(configuration_);
   const std::shared_ptr<const ExpertCatalog> catalog = Catalog();  // Holds the expert.
   COTERIE_ASSIGN_OR_RETURN(const ExpertSpec* spec, catalog->Find(request.expert));
-  const Subject subject = SubjectOf(*spec, request.adapter);
+  const std::string adapter = AdapterNameFor(*spec, request.adapter);
   COTERIE_ASSIGN_OR_RETURN(const std::vector<Interaction> interactions,
-                           InteractionsToLearnFrom(subject.experts));
-  return TrainOn(interactions, subject.adapter, request, /*judge=*/true, std::move(cancel));
+                           InteractionsToLearnFrom(ExpertsBehind(*spec, adapter)));
+  return TrainOn(interactions, adapter, request, /*judge=*/true, std::move(cancel));
 }
 
 // Trains on these interactions and publishes what the gate lets pass; without `judge`, whatever
@@ -223,7 +249,9 @@ absl::StatusOr<TrainingReport> Assistant::TrainOn(absl::Span<const Interaction> 
                                               },
                                               cancel));
   set.train = std::move(plan.examples);
-  if (judge) COTERIE_RETURN_IF_ERROR(interactions_->MarkTrained(spec->name, set.through_change));
+  for (const std::string& name : judge ? ExpertsIn(interactions) : std::set<std::string>()) {
+    COTERIE_RETURN_IF_ERROR(interactions_->MarkTrained(name, set.through_change));
+  }
   std::vector<LinearDelta> deltas = std::exchange(report.result.deltas, {});
   if (judge && !report.result.gate.promote) return report;
 
@@ -232,9 +260,10 @@ absl::StatusOr<TrainingReport> Assistant::TrainOn(absl::Span<const Interaction> 
   adapter.base = IdentityOf(expert, spec->base_id, spec->adapter.empty() ? spec->name : "");
   adapter.rslora = request.options.rslora;
   adapter.deltas = DeltasFromServed(std::move(deltas), expert.spec());
-  COTERIE_ASSIGN_OR_RETURN(const int64_t version,
-                           store.Publish(adapter, LedgerOf(set, request, report)));
+  const AdapterLedger ledger = LedgerOf(set, interactions, request, report);
+  COTERIE_ASSIGN_OR_RETURN(const int64_t version, store.Publish(adapter, ledger));
   report.adapter = AdapterLabel(adapter_name, version);
+  COTERIE_RETURN_IF_ERROR(interactions_->MarkInAdapter(ledger.interactions));
   COTERIE_RETURN_IF_ERROR(ReloadAdapters());
   return report;
 }
@@ -254,12 +283,12 @@ absl::Status Assistant::ForgetInAdapters(absl::string_view id, std::stop_token c
     std::vector<int64_t> tainted;
     AdapterLedger current;
     for (const AdapterVersionSummary& version : summary.versions) {
-      COTERIE_ASSIGN_OR_RETURN(const StoredAdapter stored,
-                               store.Load(summary.name, version.version));
-      const std::vector<std::string>& ids = stored.ledger.interactions;
+      COTERIE_ASSIGN_OR_RETURN(const AdapterLedger ledger,
+                               store.Ledger(summary.name, version.version));
+      const std::vector<std::string>& ids = ledger.interactions;
       if (std::find(ids.begin(), ids.end(), id) == ids.end()) continue;
       tainted.push_back(version.version);
-      if (version.version == summary.current) current = stored.ledger;
+      if (version.version == summary.current) current = ledger;
     }
     if (tainted.empty()) continue;
     changed = true;

@@ -16,13 +16,16 @@ std::string InteractionLogPath(const Configuration& configuration) {
   return named.empty() ? configuration.home + "/interactions.db" : named;
 }
 
+absl::Status NoInteractionLog(const Configuration& configuration) {
+  return absl::FailedPreconditionError(
+      absl::StrCat("no interaction log is kept, so that there is no feedback to give or to learn "
+                   "from; set log = true under [learning]",
+                   configuration.source.empty() ? "" : ": file=", configuration.source));
+}
+
 absl::StatusOr<std::unique_ptr<InteractionLog>> OpenInteractionLog(
     const Configuration& configuration) {
-  if (!configuration.learning.log) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("no interaction log is kept; set log = true under [learning]",
-                     configuration.source.empty() ? "" : ": file=", configuration.source));
-  }
+  if (!configuration.learning.log) return NoInteractionLog(configuration);
   InteractionLogOptions options;
   options.path = InteractionLogPath(configuration);
   options.max_bytes = configuration.learning.log_bytes;

@@ -3,6 +3,7 @@
 #include <memory>
 #include <string>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
 #include "lora/interaction_log.h"
@@ -17,5 +18,8 @@ std::string InteractionLogPath(const Configuration& configuration);
 // ReadKeyFile; kFailedPrecondition if the configuration keeps no log.
 absl::StatusOr<std::unique_ptr<InteractionLog>> OpenInteractionLog(
     const Configuration& configuration);
+
+// What is said where a log is needed and there is none: kFailedPrecondition.
+absl::Status NoInteractionLog(const Configuration& configuration);
 
 }  // namespace coterie

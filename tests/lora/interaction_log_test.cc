@@ -8,6 +8,7 @@
 #include "gmock/gmock.h"
 
 #include "lora/record_cipher.h"
+#include "lora/sqlite_database.h"
 #include "tests/lora/interaction_fixture.h"
 
 #include <sys/stat.h>
@@ -179,6 +180,46 @@ TEST_F(InteractionLogTest, WhereAllHaveFeedbackTheOldestGoes) {
   EXPECT_LE(*log->used_bytes(), options_.max_bytes);
   EXPECT_EQ(Ids(*log).back(), "n99");
   EXPECT_NE(Ids(*log).front(), "n0");
+}
+
+TEST_F(InteractionLogTest, WhatAnAdapterWasTrainedOnGoesLast) {
+  options_.max_bytes = 300'000;
+  const auto log = Open();
+  const std::string text(4000, 'x');
+  for (const char* id : {"learnt", "learnt, taken back"}) {
+    Append(*log, id, text);
+    ASSERT_THAT(log->SetFeedback(id, {Verdict::kAccepted, "", ""}), IsOk());
+  }
+  ASSERT_THAT(log->MarkInAdapter({{"learnt", "learnt, taken back", "unknown"}}), IsOk());
+  ASSERT_THAT(log->SetFeedback("learnt, taken back", {}), IsOk());
+  for (int i = 0; i < 100; ++i) {
+    const std::string id = absl::StrCat("n", i);
+    Append(*log, id, text);
+    ASSERT_THAT(log->SetFeedback(id, {Verdict::kAccepted, "", ""}), IsOk());
+  }
+  const std::vector<std::string> ids = Ids(*log);
+  EXPECT_EQ(ids[0], "learnt");
+  EXPECT_EQ(ids[1], "learnt, taken back");
+  EXPECT_EQ(ids.back(), "n99");
+  // With nothing else left they go too: the file stays within its bounds.
+  ASSERT_THAT(log->MarkInAdapter(ids), IsOk());
+  for (int i = 0; i < 3; ++i) Append(*log, absl::StrCat("late ", i), std::string(70'000, 'x'));
+  EXPECT_LE(*log->used_bytes(), options_.max_bytes);
+  EXPECT_NE(Ids(*log).front(), "learnt");
+}
+
+TEST_F(InteractionLogTest, ALogOfTheFirstVersionIsTakenOver) {
+  Append(*Open(), "a", "asked long ago");
+  {
+    COTERIE_ASSERT_OK_AND_ASSIGN(const auto database,
+                                 SqliteDatabase::Open(options_.path, "the log", absl::Seconds(5)));
+    ASSERT_THAT(database->Run("ALTER TABLE interaction DROP COLUMN in_adapter; "
+                              "PRAGMA user_version = 1"),
+                IsOk());
+  }
+  const auto log = Open();
+  EXPECT_THAT(Ids(*log), ElementsAre("a"));
+  EXPECT_THAT(log->MarkInAdapter({{"a"}}), IsOk());
 }
 
 TEST_F(InteractionLogTest, WhatIsForgottenLeavesNoBytesBehind) {

@@ -158,13 +158,14 @@ class NearestInteractionsTest : public ::coterie::testing::InteractionLogTest {
 
   std::vector<std::string> Find(const std::string& asked, size_t n = 10) {
     const auto found =
-        nearest_.Find("small", {{"system", "Be brief.", ""}, {"user", asked, ""}}, n);
+        nearest_.Find(experts_, {{"system", "Be brief.", ""}, {"user", asked, ""}}, n);
     EXPECT_THAT(found, IsOk());
     std::vector<std::string> ids;
     for (const Interaction& one : *found) ids.push_back(one.id);
     return ids;
   }
 
+  std::vector<std::string> experts_ = {"small"};
   std::unique_ptr<InteractionLog> log_ = Open();
   MemoryBudget budget_{100 << 20};
   NearestInteractions nearest_{*log_, budget_};
@@ -179,6 +180,16 @@ TEST_F(NearestInteractionsTest, TheNearestOfThisExpertUnderThisSystemPromptAreFo
   Log("f", "what is the capital of Peru", {Verdict::kAccepted, "", ""});
   EXPECT_THAT(Find("turn on the kitchen light please"), ElementsAre("a", "b"));
   EXPECT_THAT(Find("turn on the kitchen light please", 1), ElementsAre("a"));
+}
+
+TEST_F(NearestInteractionsTest, OfSeveralExpertsTheNearestOfAllComeFirst) {
+  Log("a", "turn on the kitchen light", {Verdict::kAccepted, "", ""});
+  Log("b", "turn on the kitchen light now", {Verdict::kAccepted, "", ""}, "home");
+  Log("c", "turn on the cellar light", {Verdict::kAccepted, "", ""}, "home");
+  Log("d", "turn on the kitchen light now", {Verdict::kAccepted, "", ""}, "coder");
+  experts_ = {"home", "small"};
+  EXPECT_THAT(Find("turn on the kitchen light now"), ElementsAre("b", "a", "c"));
+  EXPECT_THAT(Find("turn on the kitchen light now", 2), ElementsAre("b", "a"));
 }
 
 TEST_F(NearestInteractionsTest, ChangesOfFeedbackAndWhatWasForgottenAreFollowed) {
@@ -200,7 +211,7 @@ TEST_F(NearestInteractionsTest, OfOneQuestionTheLatestFeedbackCountsAndWhatIsSho
                                      {"user", "turn on the light", ""},
                                      {"assistant", "reply a", ""},
                                      {"user", "turn on the light now", ""}};
-  EXPECT_THAT(*nearest_.Find("small", talk, 5), IsEmpty());
+  EXPECT_THAT(*nearest_.Find(experts_, talk, 5), IsEmpty());
 }
 
 TEST_F(NearestInteractionsTest, ADamagedInteractionKeepsNobodyFromFindingTheOthers) {
@@ -218,7 +229,7 @@ TEST_F(NearestInteractionsTest, ItIsChargedAndWithoutRoomItFindsLess) {
   EXPECT_GT(budget_.Snapshot().used_bytes, 0);
   MemoryBudget tiny(1000);
   NearestInteractions poor(*log_, tiny);
-  EXPECT_THAT(*poor.Find("small", {{"system", "Be brief.", ""}, {"user", "turn", ""}}, 5),
+  EXPECT_THAT(*poor.Find(experts_, {{"system", "Be brief.", ""}, {"user", "turn", ""}}, 5),
               IsEmpty());
   EXPECT_EQ(tiny.Snapshot().used_bytes, 0);
 }

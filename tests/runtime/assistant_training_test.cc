@@ -5,6 +5,7 @@
 #include <stop_token>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
@@ -22,6 +23,7 @@ namespace coterie {
 namespace {
 
 using ::testing::_;
+using ::testing::Contains;
 using ::testing::HasSubstr;
 using testing::StatusIs;
 
@@ -109,6 +111,49 @@ TEST_F(AssistantTrainingTest, EditsBecomeAnExpertOfTheirOwn) {
   EXPECT_EQ(reply.adapter, "home@1");
   const BudgetSnapshot budget = assistant_->Stats().budget;
   EXPECT_EQ(budget.bytes_by_purpose[static_cast<size_t>(Purpose::kTraining)], 0);
+}
+
+TEST_F(AssistantTrainingTest, TheExpertOfAnAdapterIsShownWhatItsBaseWasTaught) {
+  LogEdits(*assistant_, 40);
+  COTERIE_ASSERT_OK_AND_ASSIGN(const TrainingReport report, assistant_->Train(Quick(), {}));
+  ASSERT_EQ(report.adapter, "home@1") << report.result.gate.verdict;
+  Request request;
+  request.messages = {{"user", "hello ca you", ""}};
+  request.sampling.temperature = 0.0f;
+  request.max_tokens = 1;
+  request.retrieval = true;
+  const auto examples_of = [&](const std::string& expert) {
+    request.expert = expert;
+    const auto reply = assistant_->Generate(request, [](absl::string_view) { return true; }, {});
+    EXPECT_THAT(reply, testing::IsOk());
+    return reply.ok() ? reply->examples : std::vector<std::string>();
+  };
+  ASSERT_THAT(examples_of("tiny"), Contains("id-2"));
+  EXPECT_EQ(examples_of("home"), examples_of("tiny"));
+}
+
+TEST_F(AssistantTrainingTest, TrainingTheExpertOfAnAdapterLearnsFromWhatItsBaseWasTaughtToo) {
+  LogEdits(*assistant_, 40);
+  COTERIE_ASSERT_OK_AND_ASSIGN(const TrainingReport first, assistant_->Train(Quick(), {}));
+  ASSERT_EQ(first.adapter, "home@1") << first.result.gate.verdict;
+  TrainingRequest again = Quick();
+  again.expert = "home";
+  again.adapter = "";
+  COTERIE_ASSERT_OK_AND_ASSIGN(const TrainingReport second, assistant_->Train(again, {}));
+  EXPECT_EQ(second.n_examples, first.n_examples);
+  EXPECT_EQ(second.n_held_out, first.n_held_out);
+}
+
+TEST_F(AssistantTrainingTest, ForgettingNeedsNoFileOfAVersionButItsLedger) {
+  LogEdits(*assistant_, 40);
+  COTERIE_ASSERT_OK_AND_ASSIGN(const TrainingReport report, assistant_->Train(Quick(), {}));
+  ASSERT_EQ(report.adapter, "home@1") << report.result.gate.verdict;
+  folder_.Write("adapters/home/v0001/adapter_model.safetensors", "damaged");
+  COTERIE_ASSERT_OK(assistant_->Forget("id-3"));
+  COTERIE_ASSERT_OK_AND_ASSIGN(const auto adapters, AdapterStore(folder_.path()).List());
+  ASSERT_EQ(adapters.size(), 1u);
+  ASSERT_EQ(adapters.front().versions.size(), 1u);
+  EXPECT_EQ(adapters.front().current, 2);
 }
 
 TEST_F(AssistantTrainingTest, EditsThatTeachNothingAreNotPublished) {
