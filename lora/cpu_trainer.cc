@@ -24,7 +24,8 @@ std::string TokenBytes(const TokenId* tokens, size_t n) {
 }
 
 std::string ReferenceKey(const TrainingSequence& sequence) {
-  std::string key = TokenBytes(sequence.tokens.data(), sequence.tokens.size());
+  std::string key = TokenBytes(sequence.tokens.data(), sequence.tokens.size()) +
+                    TokenBytes(sequence.labels.data(), sequence.labels.size());
   for (const bool is_target : sequence.is_target) key.push_back(is_target ? '\1' : '\0');
   return key;
 }
@@ -115,8 +116,12 @@ absl::Status CpuTrainer::CheckSequence(const TrainingSequence& sequence,
   if (std::count(sequence.is_target.begin(), sequence.is_target.end(), true) == 0) {
     return refuse("it has no target tokens");
   }
-  for (const TokenId token : sequence.tokens) {
-    if (token < 0 || token >= spec_.n_vocab) return refuse("a token is not in the vocabulary");
+  if (sequence.wanted().size() != sequence.tokens.size()) return refuse("labels do not match");
+  for (const absl::Span<const TokenId> tokens :
+       {absl::MakeSpan(sequence.tokens), sequence.wanted()}) {
+    for (const TokenId token : tokens) {
+      if (token < 0 || token >= spec_.n_vocab) return refuse("a token is not in the vocabulary");
+    }
   }
   return absl::OkStatus();
 }
@@ -149,7 +154,7 @@ void CpuTrainer::AddMember(const TrainingSequence& sequence, size_t example, boo
   for (int64_t t = 1; t < n; ++t) {
     if (!sequence.is_target[static_cast<size_t>(t)]) continue;
     pass.rows.loss_rows.push_back(first + t - 1);
-    pass.rows.loss_labels.push_back(sequence.tokens[static_cast<size_t>(t)]);
+    pass.rows.loss_labels.push_back(sequence.wanted()[static_cast<size_t>(t)]);
     pass.loss_member.push_back(pass.members.size());
   }
   pass.members.push_back({&sequence, example, is_instead, 0});

@@ -19,8 +19,9 @@ void Shuffle(std::vector<size_t>& order, std::mt19937_64& random) {
 
 // All that a sequence is, as bytes.
 void Append(const TrainingSequence& sequence, std::string& bytes) {
-  bytes.append(reinterpret_cast<const char*>(sequence.tokens.data()),
-               sequence.tokens.size() * sizeof(TokenId));
+  for (const auto* ids : {&sequence.tokens, &sequence.labels}) {
+    bytes.append(reinterpret_cast<const char*>(ids->data()), ids->size() * sizeof(TokenId));
+  }
   for (const bool is_target : sequence.is_target) bytes.push_back(is_target ? '1' : '0');
 }
 

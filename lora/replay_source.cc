@@ -34,7 +34,7 @@ absl::StatusOr<ReplaySource> ReplaySource::FromText(std::string text, absl::stri
         absl::StrCat("the text to rehearse is not UTF-8: file=", name, ", byte=", bad));
   }
   ReplaySource source(std::move(text));
-  if (!source.Passages(kLeastBytes).empty()) return source;
+  if (!source.Passages(10 * kLeastBytes).empty()) return source;
   return absl::InvalidArgumentError(
       absl::StrCat("the text to rehearse has no passage in it: file=", name));
 }
@@ -45,8 +45,10 @@ std::vector<absl::string_view> ReplaySource::Passages(size_t n_bytes) const {
   size_t begin = 0;
   while (begin < text.size()) {
     const size_t wanted = begin + n_bytes;
-    size_t end = wanted >= text.size() ? text.size() : text.find('\n', wanted);
-    if (end == absl::string_view::npos) end = text.size();
+    // As many whole lines as fit; of one that is longer, all.
+    size_t end = wanted >= text.size() ? text.size() : text.rfind('\n', wanted);
+    if (end == absl::string_view::npos || end <= begin) end = text.find('\n', wanted);
+    end = std::min(end, text.size());
     const absl::string_view passage = absl::StripAsciiWhitespace(text.substr(begin, end - begin));
     if (passage.size() >= kLeastBytes) passages.push_back(passage);
     begin = end + 1;

@@ -34,6 +34,10 @@ enum class Objective : uint8_t {
 struct TrainingSequence {
   std::vector<TokenId> tokens;
   std::vector<bool> is_target;  // [tokens.size()]
+  // What is to be predicted in the place of each target, [tokens.size()]; empty: the tokens.
+  std::vector<TokenId> labels;
+
+  absl::Span<const TokenId> wanted() const { return labels.empty() ? tokens : labels; }
 };
 
 struct TrainingExample {

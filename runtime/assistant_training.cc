@@ -12,6 +12,8 @@
 
 #include "core/base/status_macros.h"
 #include "lora/general_text.h"
+#include "lora/rehearsal.h"
+#include "lora/replay_source.h"
 #include "lora/training_sequence.h"
 #include "runtime/assistant.h"
 #include "runtime/open_interaction_log.h"
@@ -50,13 +52,48 @@ void SortByTime(std::vector<Interaction>& interactions) {
             });
 }
 
-absl::Status AddGeneralText(const Tokenizer& tokenizer, AdapterTrainingPlan& plan) {
-  const auto passages = GeneralPassages();
-  for (size_t i = 0; i < passages.size(); ++i) {
+// Passages to rehearse: those that are built in, and between them those of the user's file.
+absl::StatusOr<std::vector<TrainingSequence>> ReplayPassages(const Tokenizer& tokenizer,
+                                                             const std::string& file,
+                                                             int64_t n_tokens, uint64_t seed) {
+  constexpr int64_t kPassageTokens = 96;
+  constexpr int64_t kLeastTokens = 24;  // Of nearly all of them.
+  std::vector<std::vector<TrainingExample>> kinds;
+  const auto add = [&](absl::StatusOr<ReplaySource> source) -> absl::Status {
+    COTERIE_RETURN_IF_ERROR(source.status());
     COTERIE_ASSIGN_OR_RETURN(
-        TrainingSequence sequence,
-        TeachText(tokenizer, passages[i], std::numeric_limits<int64_t>::max()));
-    (i % 2 == 0 ? plan.probe : plan.replay).push_back(std::move(sequence));
+        kinds.emplace_back(),
+        source->Examples(tokenizer, 1 + n_tokens / kLeastTokens, kPassageTokens, seed));
+    return absl::OkStatus();
+  };
+  COTERIE_RETURN_IF_ERROR(add(ReplaySource::FromText(GeneralText(), "built in")));
+  if (!file.empty()) COTERIE_RETURN_IF_ERROR(add(ReplaySource::Open(file)));
+  std::vector<TrainingSequence> passages;
+  size_t longest = 0;
+  for (const auto& examples : kinds) longest = std::max(longest, examples.size());
+  for (size_t i = 0; i < longest; ++i) {
+    for (std::vector<TrainingExample>& examples : kinds) {
+      if (i < examples.size()) passages.push_back(std::move(examples[i].sequence));
+    }
+  }
+  return passages;
+}
+
+// Of general text, in all epochs.
+int64_t ReplayTokens(const AdapterTrainingPlan& plan) {
+  if (!(plan.replay_share > 0)) return 0;
+  int64_t n_tokens = 0;
+  for (const TrainingExample& example : plan.examples) {
+    n_tokens += static_cast<int64_t>(example.sequence.tokens.size()) * plan.n_epochs;
+  }
+  const double share = std::min(0.9, plan.replay_share);
+  return static_cast<int64_t>(static_cast<double>(n_tokens) * share / (1 - share)) + 1;
+}
+
+absl::Status AddProbe(const Tokenizer& tokenizer, AdapterTrainingPlan& plan) {
+  for (const absl::string_view passage : ProbePassages()) {
+    COTERIE_ASSIGN_OR_RETURN(plan.probe.emplace_back(),
+                             TeachText(tokenizer, passage, std::numeric_limits<int64_t>::max()));
   }
   return absl::OkStatus();
 }
@@ -81,7 +118,8 @@ nlohmann::json TrainerJson(const TrainingRequest& request, bool is_bf16) {
           {"precision", is_bf16 ? "bf16" : "f32"},  // As it was: bits depend on it.
           {"epochs", request.n_epochs},
           {"batch_examples", request.batch_examples},
-          {"replay_share", request.replay_share}};
+          {"replay_share", request.replay_share},
+          {"replay", request.replay}};
 }
 
 // What a ledger says an adapter was trained with.
@@ -104,6 +142,7 @@ TrainingRequest RequestFrom(const nlohmann::json& trainer, const std::string& ad
   request.n_epochs = trainer.value("epochs", request.n_epochs);
   request.batch_examples = trainer.value("batch_examples", request.batch_examples);
   request.replay_share = trainer.value("replay_share", request.replay_share);
+  request.replay = trainer.value("replay", "");
   for (const std::string& name : trainer.value("targets", std::vector<std::string>())) {
     for (int i = 0; i < kLayerLinearCount; ++i) {
       const LayerLinear linear = static_cast<LayerLinear>(i);
@@ -193,7 +232,9 @@ absl::StatusOr<TrainingReport> Assistant::Train(const TrainingRequest& request,
   const std::string adapter = AdapterNameFor(*spec, request.adapter);
   COTERIE_ASSIGN_OR_RETURN(const std::vector<Interaction> interactions,
                            InteractionsToLearnFrom(ExpertsBehind(*spec, adapter)));
-  return TrainOn(interactions, adapter, request, /*judge=*/true, std::move(cancel));
+  TrainingRequest whole = request;
+  if (whole.replay.empty()) whole.replay = configuration_.learning.replay;
+  return TrainOn(interactions, adapter, whole, /*judge=*/true, std::move(cancel));
 }
 
 // Trains on these interactions and publishes what the gate lets pass; without `judge`, whatever
@@ -230,11 +271,16 @@ absl::StatusOr<TrainingReport> Assistant::TrainOn(absl::Span<const Interaction> 
   for (const TrainingExample& example : set.held_out) {
     if (example.objective != Objective::kDiscourage) plan.held_out.push_back(example.sequence);
   }
-  COTERIE_RETURN_IF_ERROR(AddGeneralText(expert.tokenizer(), plan));
+  COTERIE_RETURN_IF_ERROR(AddProbe(expert.tokenizer(), plan));
   plan.options = request.options;
   plan.n_epochs = request.n_epochs;
   plan.batch_examples = request.batch_examples;
   plan.replay_share = request.replay_share;
+  COTERIE_ASSIGN_OR_RETURN(
+      const std::vector<TrainingSequence> passages,
+      ReplayPassages(expert.tokenizer(), request.replay, ReplayTokens(plan), request.options.seed));
+  COTERIE_ASSIGN_OR_RETURN(plan.replay, Rehearse(expert, passages, ReplayTokens(plan),
+                                                 request.options.seed, pool_, budget_, cancel));
   plan.gate = request.gate;
   plan.checkpoint_path = absl::StrCat(configuration_.home, "/training-", adapter_name, ".state");
   AdapterStore& store = adapters_->store();
@@ -315,7 +361,8 @@ absl::Status Assistant::RetrainWithout(const std::string& adapter, const Adapter
   absl::Status status = absl::FailedPreconditionError("its ledger does not say how it was trained");
   if (trainer.is_object() && !rest.empty()) {
     SortByTime(rest);
-    const TrainingRequest request = RequestFrom(trainer, adapter);
+    TrainingRequest request = RequestFrom(trainer, adapter);
+    if (!ReplaySource::Open(request.replay).ok()) request.replay.clear();  // Gone since.
     status = TrainOn(rest, adapter, request, /*judge=*/false, cancel).status();
   }
   // With nothing left to learn from, or no way to tell how, it goes with all its versions.

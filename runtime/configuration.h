@@ -34,6 +34,7 @@ struct LearningConfiguration {
   std::string key_file;            // Absolute; encrypts the log. Empty: plain text.
   bool retrieval = false;          // Show accepted and edited answers to the expert as examples.
   int64_t retrieval_tokens = 512;  // Of such examples in one prompt, at most.
+  std::string replay;              // Absolute; text that training is not to forget. May be empty.
 };
 
 // For `coterie serve`; only checked and kept here.
@@ -69,7 +70,7 @@ struct ExpertConfiguration {
 //   [cache]                     # keep_alive = "10m", prefetch, pressure, request_log
 //   [queue]                     # max_waiting, max_running, batch_wait = "2s"
 //   [learning]                  # log, log_path, log_bytes = "64MB", key_file, retrieval,
-//                               # retrieval_tokens
+//                               # retrieval_tokens, replay
 //   [[expert]]                  # name, model; then system_prompt, chat_template, adapter,
 //                               # context_tokens, pinned, keep_alive, domains = {code = 0.7}, and
 //                               # the fields of SamplingOptions but for n_logprobs

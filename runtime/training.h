@@ -17,7 +17,10 @@ struct TrainingRequest {
   TrainerOptions options;
   int64_t n_epochs = 4;
   int64_t batch_examples = 8;
-  double replay_share = 0.25;
+  double replay_share = 0.25;  // Of the tokens; 0: nothing is rehearsed.
+  // A UTF-8 text file to rehearse beside the passages that are built in, read by ReplaySource;
+  // empty: the configuration's.
+  std::string replay;
   TrainingSetOptions set;
   GateOptions gate;
 };

@@ -185,6 +185,8 @@ TrainingRequest TrainingRequestFrom(const std::string& expert, const Fields& fie
   reader.Read("epochs", request.n_epochs);
   reader.Read("batch_examples", request.batch_examples);
   reader.Read("replay_share", request.replay_share);
+  reader.Read("replay", request.replay);
+  reader.Read("largest_forgetting", request.gate.largest_forgetting);
   reader.Read("held_out_share", request.set.held_out_share);
   reader.Read("max_tokens", request.set.max_tokens);
   return request;

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
 
 from coterie import _coterie
@@ -279,6 +280,8 @@ class Assistant(Native[_coterie.Assistant]):
                     f'there is no option "{name}"{nearest(name, tuple(known))} there are '
                     + ", ".join(known)
                 )
+        if "replay" in given:
+            given["replay"] = str(Path(given["replay"]).resolve())
         return TrainingReport(**self._native.train(expert, given))
 
     def training(self) -> dict[str, Any]:

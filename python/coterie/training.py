@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict
@@ -45,14 +46,18 @@ class TrainingOptions(TrainerOptions, total=False):
     """Options of Assistant.train.
 
     adapter: its name, "EXPERT-tuned" if not given · epochs 4 · batch_examples 8 · replay_share
-    0.25 (of general text, against forgetting) · held_out_share 0.2 · max_tokens 1024 (longer
-    examples are left out)
+    0.25 (of general text, against forgetting) · replay: a UTF-8 text file to rehearse beside the
+    passages that are built in, the configuration's if not given · largest_forgetting 0.05 (nats a
+    token that general text may lose) · held_out_share 0.2 · max_tokens 1024 (longer examples are
+    left out)
     """
 
     adapter: str
     epochs: int
     batch_examples: int
     replay_share: float
+    replay: str | os.PathLike[str]
+    largest_forgetting: float
     held_out_share: float
     max_tokens: int
 

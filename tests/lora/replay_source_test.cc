@@ -1,5 +1,6 @@
 #include "lora/replay_source.h"
 
+#include <algorithm>
 #include <memory>
 #include <set>
 #include <string>
@@ -7,6 +8,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
+#include "lora/general_text.h"
 #include "tests/core/formats/small_vocabulary.h"
 #include "tests/status_matchers.h"
 
@@ -15,7 +17,9 @@ namespace {
 
 using ::coterie::testing::SmallVocabulary;
 using ::coterie::testing::StatusIs;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::Not;
 using ::testing::SizeIs;
 
 std::string Book() {
@@ -69,6 +73,31 @@ TEST_F(ReplaySourceTest, ThereAreNoMorePassagesThanTheTextHas) {
       const ReplaySource source,
       ReplaySource::FromText("One line that is long enough to be worth rehearsing.", "line"));
   EXPECT_THAT(*source.Examples(*tokenizer_, 10, 64, 1), SizeIs(1));
+}
+
+TEST_F(ReplaySourceTest, APassageIsAsManyWholeLinesAsFit) {
+  const std::string line(100, 'x');
+  std::string text;
+  for (int i = 0; i < 9; ++i) text += line + "\n";
+  text += std::string(1000, 'y');  // A line that is too long for any passage.
+  COTERIE_ASSERT_OK_AND_ASSIGN(const ReplaySource source, ReplaySource::FromText(text, "lines"));
+  // 64 tokens are at most 320 bytes: three lines.
+  COTERIE_ASSERT_OK_AND_ASSIGN(const auto examples, source.Examples(*tokenizer_, 10, 64, 1));
+  std::set<std::string> ids;
+  for (const TrainingExample& example : examples) ids.insert(example.id);
+  EXPECT_THAT(ids, ElementsAre("replay:0", "replay:303", "replay:606", "replay:909"));
+}
+
+TEST_F(ReplaySourceTest, WhatIsBuiltInIsAPassageALineAndNothingThatForgettingIsMeasuredWith) {
+  const std::string text = GeneralText();
+  const int64_t n_lines = std::count(text.begin(), text.end(), '\n');
+  EXPECT_GE(n_lines, 50);
+  COTERIE_ASSERT_OK_AND_ASSIGN(const ReplaySource source, ReplaySource::FromText(text, "own"));
+  EXPECT_EQ(static_cast<int64_t>(source.Examples(*tokenizer_, 1000, 96, 0)->size()), n_lines);
+  EXPECT_GE(ProbePassages().size(), 16u);
+  for (const absl::string_view probe : ProbePassages()) {
+    EXPECT_THAT(text, Not(HasSubstr(std::string(probe.substr(0, 20)))));
+  }
 }
 
 TEST_F(ReplaySourceTest, BadTextsAreRefusedByName) {

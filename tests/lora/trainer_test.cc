@@ -166,6 +166,24 @@ TEST_P(TrainerArchitectureTest, LikelihoodsAreThoseOfTheServedPass) {
 INSTANTIATE_TEST_SUITE_P(All, TrainerArchitectureTest,
                          ::testing::Values("llama", "qwen2", "gemma3"));
 
+TEST(TrainerTest, LabelsStandInThePlaceOfTheNextTokens) {
+  Base base("llama");
+  auto trainer = base.Make(F32Options());
+  ASSERT_THAT(trainer, IsOk());
+  TrainingSequence sequence = SequenceOf(12, 5, 11);  // One target, the last.
+  const double nll = NllOf(**trainer, sequence);
+  sequence.labels = sequence.tokens;
+  EXPECT_EQ(NllOf(**trainer, sequence), nll);
+  // The same as a sequence that ends in that label: nothing comes after it.
+  TrainingSequence other = SequenceOf(12, 5, 11);
+  other.tokens.back() = sequence.labels.back() = sequence.tokens.back() == 3 ? 4 : 3;
+  EXPECT_EQ(NllOf(**trainer, sequence), NllOf(**trainer, other));
+  EXPECT_NE(NllOf(**trainer, sequence), nll);
+  sequence.labels.pop_back();
+  EXPECT_THAT((*trainer)->Evaluate({&sequence, 1}, true, {}),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("labels")));
+}
+
 TEST(TrainerTest, RecomputingChangesNoBit) {
   Base base("gemma3");
   const TrainingExample examples[] = {ExampleOf(19, 5), ExampleOf(30, 6)};

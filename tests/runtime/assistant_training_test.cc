@@ -1,6 +1,7 @@
 // From feedback to a published adapter, and out of it again, on a tiny model.
 
 #include <algorithm>
+#include <filesystem>
 #include <memory>
 #include <stop_token>
 #include <string>
@@ -81,12 +82,13 @@ class AssistantTrainingTest : public ::testing::Test {
     return request;
   }
 
-  static std::string CurrentWeights(const testing::ScratchFolder& folder) {
+  static std::string CurrentWeights(const testing::ScratchFolder& folder,
+                                    const std::string& name = "home") {
     const AdapterStore store(folder.path());
-    const auto version = store.CurrentVersion("home");
+    const auto version = store.CurrentVersion(name);
     if (!version.ok()) return "";
     const auto bytes =
-        ReadSmallFile(store.FolderOf("home", *version) + "/adapter_model.safetensors", 1 << 24);
+        ReadSmallFile(store.FolderOf(name, *version) + "/adapter_model.safetensors", 1 << 24);
     return bytes.ok() ? *bytes : "";
   }
 
@@ -154,6 +156,27 @@ TEST_F(AssistantTrainingTest, ForgettingNeedsNoFileOfAVersionButItsLedger) {
   ASSERT_EQ(adapters.size(), 1u);
   ASSERT_EQ(adapters.front().versions.size(), 1u);
   EXPECT_EQ(adapters.front().current, 2);
+}
+
+TEST_F(AssistantTrainingTest, AFileThatIsRehearsedChangesWhatIsLearntAndMayBeGoneLater) {
+  LogEdits(*assistant_, 40);
+  COTERIE_ASSERT_OK(assistant_->Train(Quick(), {}).status());
+  const std::string without = CurrentWeights(folder_);
+  TrainingRequest request = Quick();
+  request.replay = folder_.path("novel.txt");
+  EXPECT_THAT(assistant_->Train(request, {}),
+              StatusIs(absl::StatusCode::kNotFound, HasSubstr("novel.txt")));
+  request.adapter = "reader";
+  std::string novel;
+  for (int i = 0; i < 100; ++i)
+    absl::StrAppend(&novel, "On page ", i, " nothing happened again.\n");
+  folder_.Write("novel.txt", novel);
+  COTERIE_ASSERT_OK_AND_ASSIGN(const TrainingReport report, assistant_->Train(request, {}));
+  ASSERT_EQ(report.adapter, "reader@1") << report.result.gate.verdict;
+  EXPECT_FALSE(without == CurrentWeights(folder_, "reader"));
+  ASSERT_TRUE(std::filesystem::remove(request.replay));
+  COTERIE_EXPECT_OK(assistant_->Forget("id-3"));
+  EXPECT_EQ(*AdapterStore(folder_.path()).CurrentVersion("reader"), 2);
 }
 
 TEST_F(AssistantTrainingTest, EditsThatTeachNothingAreNotPublished) {

@@ -58,6 +58,7 @@ TEST(ConfigurationTest, WhatIsKeptAndLearnedIsConfigured) {
     key_file = "~/log.key"
     retrieval = true
     retrieval_tokens = 300
+    replay = "novel.txt"
   )");
   EXPECT_FALSE(c.learning.log);
   EXPECT_EQ(c.learning.log_path, "/etc/mine.db");
@@ -65,6 +66,7 @@ TEST(ConfigurationTest, WhatIsKeptAndLearnedIsConfigured) {
   EXPECT_EQ(c.learning.key_file, std::string(std::getenv("HOME")) + "/log.key");
   EXPECT_TRUE(c.learning.retrieval);
   EXPECT_EQ(c.learning.retrieval_tokens, 300);
+  EXPECT_EQ(c.learning.replay, "/etc/novel.txt");
   ExpectError("[learning]\nlog_bytes = \"10kB\"", "2: [learning] log_bytes", "1.00 MB or more");
   ExpectError("[learning]\nretrieval_token = 3", "2: [learning] retrieval_token",
               "retrieval_tokens");

@@ -58,6 +58,15 @@ def train(
         list[str] | None,
         typer.Option(metavar="NAME", help="q, k, v, o, gate, up, down; repeatable; all if none."),
     ] = None,
+    replay: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help="Text to rehearse beside the passages that are built in.",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, metavar="N")] = 0,
     report: Annotated[
         bool, typer.Option("--report", help="Ask some held-out prompts before and after.")
@@ -90,6 +99,8 @@ def train(
     }
     if adapter is not None:
         chosen["adapter"] = adapter
+    if replay is not None:
+        chosen["replay"] = replay
     try:
         with TrainingBar(assistant.training):
             result = assistant.train(expert, **chosen)
