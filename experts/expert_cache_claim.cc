@@ -37,6 +37,7 @@ ExpertCache::Attempt ExpertCache::TryClaim(Ticket& ticket) {
     }
   }
   for (std::stop_source& stop : attempt.stops) stop.request_stop();
+  if (attempt.next == Attempt::Next::kWait && options_.on_wait) options_.on_wait();
   if (!attempt.victims.empty()) FreeAndCharge(attempt);
   if (others_may_go) signal_->Raise();
   if (attempt.next == Attempt::Next::kClaimed && attempt.claim.begins_load()) {

@@ -33,6 +33,9 @@ struct ExpertCacheOptions {
   // Resident bytes of the process, to hold evictions to their promise (see FreedCheck). Null: they
   // are believed.
   std::function<int64_t()> resident_bytes = {};
+  // Called, with no lock held, whenever a request has to wait for memory: whoever holds some that
+  // it can do without gives it back. Null: nobody does.
+  std::function<void()> on_wait = {};
   // Called after bases were freed: gives freed memory back to the system. Null: nothing.
   std::function<void()> trim = {};
 };

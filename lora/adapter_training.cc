@@ -54,13 +54,14 @@ int64_t PassTokens(const AdapterTrainingPlan& plan) {
 class Training {
  public:
   Training(const Expert& expert, WorkerPool& pool, MemoryBudget& budget,
-           const AdapterTrainingPlan& plan, Trainer& trainer, const ExampleOrder& order,
-           const std::function<void(const TrainingProgress&)>& progress, std::stop_token cancel)
+           const AdapterTrainingPlan& plan, std::unique_ptr<Trainer> trainer,
+           const ExampleOrder& order, const std::function<void(const TrainingProgress&)>& progress,
+           std::stop_token cancel)
       : expert_(expert),
         pool_(pool),
         budget_(budget),
         plan_(plan),
-        trainer_(trainer),
+        trainer_(std::move(trainer)),
         order_(order),
         progress_(progress),
         cancel_(std::move(cancel)) {}
@@ -68,25 +69,30 @@ class Training {
   // `before`: the incumbent's likelihoods of the held-out cases.
   absl::StatusOr<AdapterTrainingResult> Run(const std::vector<Trainer::Likelihood>& before) {
     COTERIE_ASSIGN_OR_RETURN(const auto general_before,
-                             trainer_.Evaluate(plan_.probe, /*adapted=*/false, cancel_));
+                             trainer_->Evaluate(plan_.probe, /*adapted=*/false, cancel_));
     COTERIE_RETURN_IF_ERROR(Resume());
     COTERIE_RETURN_IF_ERROR(Learn());
-    Report(TrainingProgress::Phase::kJudging);
-    COTERIE_ASSIGN_OR_RETURN(const auto after, trainer_.Evaluate(plan_.held_out, true, cancel_));
-    COTERIE_ASSIGN_OR_RETURN(const auto general_after,
-                             trainer_.Evaluate(plan_.probe, true, cancel_));
-    result_.gate = JudgeCandidate(before, after, general_before, general_after, plan_.gate);
-    result_.deltas = trainer_.Deltas();
-    COTERIE_RETURN_IF_ERROR(CheckServed());
-    result_.memory_bytes = trainer_.memory_bytes();
-    result_.recompute = trainer_.recompute();
-    result_.is_bf16 = trainer_.is_bf16();
+    COTERIE_RETURN_IF_ERROR(Judge(before, general_before));
     std::error_code ignored;
     if (!plan_.checkpoint_path.empty()) std::filesystem::remove(plan_.checkpoint_path, ignored);
     return std::move(result_);
   }
 
  private:
+  absl::Status Judge(const std::vector<Trainer::Likelihood>& before,
+                     const std::vector<Trainer::Likelihood>& general_before) {
+    Report(TrainingProgress::Phase::kJudging);
+    COTERIE_ASSIGN_OR_RETURN(const auto after, trainer_->Evaluate(plan_.held_out, true, cancel_));
+    COTERIE_ASSIGN_OR_RETURN(const auto general_after,
+                             trainer_->Evaluate(plan_.probe, true, cancel_));
+    result_.gate = JudgeCandidate(before, after, general_before, general_after, plan_.gate);
+    result_.deltas = trainer_->Deltas();
+    result_.memory_bytes = trainer_->memory_bytes();
+    result_.recompute = trainer_->recompute();
+    result_.is_bf16 = trainer_->is_bf16();
+    return CheckServed();
+  }
+
   // A checkpoint of another plan is of no use and no error.
   absl::Status Resume() {
     if (plan_.checkpoint_path.empty() || !std::filesystem::exists(plan_.checkpoint_path)) {
@@ -98,22 +104,23 @@ class Training {
     if (split == std::string::npos || saved.substr(0, split) != order_.fingerprint()) {
       return absl::OkStatus();
     }
-    const absl::Status restored = trainer_.RestoreState(absl::string_view(saved).substr(split + 1));
-    if (restored.ok()) first_step_ = trainer_.n_steps();
+    const absl::Status restored =
+        trainer_->RestoreState(absl::string_view(saved).substr(split + 1));
+    if (restored.ok()) first_step_ = trainer_->n_steps();
     return absl::OkStatus();
   }
 
   absl::Status Save() const {
     if (plan_.checkpoint_path.empty()) return absl::OkStatus();
     return WriteFileAtomically(plan_.checkpoint_path,
-                               absl::StrCat(order_.fingerprint(), "\n", trainer_.SaveState()));
+                               absl::StrCat(order_.fingerprint(), "\n", trainer_->SaveState()));
   }
 
   absl::Status Learn() {
     start_ = absl::Now();
     for (int64_t step = first_step_; step < order_.n_steps(); ++step) {
       const absl::StatusOr<StepReport> report =
-          trainer_.Step(order_.Batch(plan_.examples, plan_.replay, step), cancel_);
+          trainer_->Step(order_.Batch(plan_.examples, plan_.replay, step), cancel_);
       if (absl::IsCancelled(report.status())) COTERIE_RETURN_IF_ERROR(Save());
       COTERIE_RETURN_IF_ERROR(report.status());
       n_tokens_ += report->n_tokens;
@@ -121,6 +128,7 @@ class Training {
       Report(TrainingProgress::Phase::kTraining);
       if ((step + 1) % kStepsPerCheckpoint == 0) COTERIE_RETURN_IF_ERROR(Save());
     }
+    COTERIE_RETURN_IF_ERROR(Save());  // Judging may be stopped too.
     result_.seconds = absl::ToDoubleSeconds(absl::Now() - start_);
     result_.tokens_per_second =
         result_.seconds > 0 ? static_cast<double>(n_tokens_) / result_.seconds : 0;
@@ -132,7 +140,7 @@ class Training {
     TrainingProgress now;
     now.phase = phase;
     now.n_steps = order_.n_steps();
-    now.memory_bytes = trainer_.memory_bytes();
+    now.memory_bytes = trainer_->memory_bytes();
     if (!result_.steps.empty()) {
       const double seconds = std::max(1e-9, absl::ToDoubleSeconds(absl::Now() - start_));
       const int64_t n_done = static_cast<int64_t>(result_.steps.size());
@@ -150,16 +158,17 @@ class Training {
   absl::Status CheckServed() {
     const TrainingSequence probe = ServedPart(
         plan_.held_out.empty() ? plan_.examples.front().sequence : plan_.held_out.front());
+    COTERIE_ASSIGN_OR_RETURN(const auto by_trainer, trainer_->Evaluate({&probe, 1}, true, cancel_));
     COTERIE_ASSIGN_OR_RETURN(
         const DeltaSnapshot served,
-        LinearDeltaSet::Create(expert_.spec(), "candidate", trainer_.Deltas()));
+        LinearDeltaSet::Create(expert_.spec(), "candidate", trainer_->Deltas()));
+    trainer_.reset();  // What serves needs memory too.
     COTERIE_ASSIGN_OR_RETURN(const Trainer::Likelihood by_served,
                              ServedLikelihood(expert_, served, probe, pool_, budget_));
-    COTERIE_ASSIGN_OR_RETURN(const auto by_trainer, trainer_.Evaluate({&probe, 1}, true, cancel_));
     const double n = static_cast<double>(std::max<int64_t>(1, by_served.n_tokens));
     result_.served_difference = std::fabs(by_served.nll - by_trainer.front().nll) / n;
     const double nll = by_trainer.front().nll / n;
-    const double tolerance = trainer_.is_bf16() ? kServedToleranceBF16 : kServedToleranceF32;
+    const double tolerance = result_.is_bf16 ? kServedToleranceBF16 : kServedToleranceF32;
     if (result_.served_difference <= tolerance * (1 + nll)) return absl::OkStatus();
     return absl::InternalError(
         absl::StrCat("self-check failed: served: the adapter as served gives ", by_served.nll / n,
@@ -170,7 +179,7 @@ class Training {
   WorkerPool& pool_;
   MemoryBudget& budget_;
   const AdapterTrainingPlan& plan_;
-  Trainer& trainer_;
+  std::unique_ptr<Trainer> trainer_;  // Null at the end, when its memory is wanted.
   const ExampleOrder& order_;
   const std::function<void(const TrainingProgress&)>& progress_;
   const std::stop_token cancel_;
@@ -217,12 +226,13 @@ absl::StatusOr<AdapterTrainingResult> TrainAdapter(
   if (!plan.incumbent.empty()) {
     COTERIE_ASSIGN_OR_RETURN(before, MeasureIncumbent(expert, pool, budget, plan, cancel));
   }
-  COTERIE_ASSIGN_OR_RETURN(const std::unique_ptr<Trainer> trainer,
+  COTERIE_ASSIGN_OR_RETURN(std::unique_ptr<Trainer> trainer,
                            MakeTrainer(expert, pool, budget, options, PassTokens(plan)));
   if (plan.incumbent.empty()) {
     COTERIE_ASSIGN_OR_RETURN(before, trainer->Evaluate(plan.held_out, /*adapted=*/false, cancel));
   }
-  return Training(expert, pool, budget, plan, *trainer, order, progress, std::move(cancel))
+  return Training(expert, pool, budget, plan, std::move(trainer), order, progress,
+                  std::move(cancel))
       .Run(before);
 }
 

@@ -39,7 +39,12 @@ struct AdapterTrainingPlan {
 };
 
 struct TrainingProgress {
-  enum class Phase : uint8_t { kMeasuring, kTraining, kJudging };
+  enum class Phase : uint8_t {
+    kMeasuring,
+    kTraining,
+    kJudging,
+    kPaused,  // Others have its memory; it goes on when there is room.
+  };
   Phase phase = Phase::kMeasuring;
   int64_t step = 0, n_steps = 0;
   int64_t epoch = 0;  // From 0.

@@ -34,6 +34,7 @@ Assistant::Assistant(Configuration configuration)
           budget_, *source_,
           ExpertCacheOptions{.keep_alive = configuration_.cache.keep_alive,
                              .resident_bytes = &ResidentBytes,
+                             .on_wait = [this] { training_pause_.Ask(); },
                              .trim = [] { malloc_trim(0); }})),
       scheduler_(configuration_.queue, [this](const BaseId& base) { return WarmthOf(base); }) {
   cache_->SetEventSink([this](const CacheEvent& event) { OnCacheEvent(event); });
@@ -51,6 +52,7 @@ Assistant::Assistant(Configuration configuration)
 // The cache goes before what its loads report events to.
 Assistant::~Assistant() {
   upkeep_.reset();
+  idle_trainer_ = std::jthread();  // Stopped, and waited for.
   adapters_.reset();
   cache_.reset();
 }

@@ -7,6 +7,7 @@
 #include <memory>
 #include <stop_token>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -36,6 +37,7 @@
 #include "runtime/request_scheduler.h"
 #include "runtime/taught_router.h"
 #include "runtime/training.h"
+#include "runtime/training_pause.h"
 
 namespace coterie {
 
@@ -83,7 +85,8 @@ struct AssistantStats {
 
 // Something that happened, mostly to memory, for people and logs.
 struct Event {
-  // "loading", "loaded", "evicted", "load_failed", "log_failed", "adapter_failed"
+  // "loading", "loaded", "evicted", "load_failed", "log_failed", "adapter_failed", "trained",
+  // "training_failed"
   std::string kind;
   std::string expert;
   int64_t bytes = 0;
@@ -133,7 +136,9 @@ class Assistant {
 
   // Trains an adapter on the feedback that an expert's answers got, beside answering, which goes
   // first. Published, as the next version, only if it is better on feedback that was held back; the
-  // report says so either way. One training at a time.
+  // report says so either way. One training at a time. Where a request waits for memory, or the
+  // system is short of it, training gives all of its own back within a step, its base included, and
+  // goes on bit for bit when there is room again.
   //   kFailedPrecondition  no log is kept, or there is no feedback to learn from
   //   kNotFound            no such expert
   //   kResourceExhausted   it does not fit the budget beside the base, with the numbers
@@ -201,6 +206,15 @@ class Assistant {
                                          const std::string& adapter_name,
                                          const TrainingRequest& request, bool judge,
                                          std::stop_token cancel);
+  absl::StatusOr<AdapterTrainingResult> TrainInStretches(const BaseId& base,
+                                                         const AdapterTrainingPlan& plan,
+                                                         Lease& lease,
+                                                         const std::stop_token& cancel);
+  absl::StatusOr<Lease> ResumeTraining(const BaseId& base, int64_t bytes,
+                                       const std::stop_token& cancel);
+  void NoteTraining(const TrainingProgress& progress);
+  TrainingRequest RequestForIdle(const std::string& expert) const;
+  void TrainIfIdle();
   absl::Status ForgetInAdapters(absl::string_view id, std::stop_token cancel);
   absl::Status RetrainWithout(const std::string& adapter, const AdapterLedger& ledger,
                               absl::string_view id, std::stop_token cancel);
@@ -247,6 +261,9 @@ class Assistant {
   std::atomic<uint64_t> next_reply_{1};
 
   Mutex training_mutex_;  // Held for a whole training; before mutex_.
+  TrainingPause training_pause_;
+  std::atomic<bool> is_idle_training_{false};
+  int64_t idle_tried_change_ = 0;  // Of the log; of the upkeep's thread.
 
   mutable Mutex mutex_;
   TrainingProgress training_progress_ ABSL_GUARDED_BY(mutex_);
@@ -256,6 +273,7 @@ class Assistant {
   std::deque<Event> events_ ABSL_GUARDED_BY(mutex_);
   BaseId second_choice_ ABSL_GUARDED_BY(mutex_);  // To be prefetched; empty: nothing.
   std::unique_ptr<PeriodicTask> upkeep_;
+  std::jthread idle_trainer_;  // Started by the upkeep.
 };
 
 }  // namespace coterie

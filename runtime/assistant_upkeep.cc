@@ -74,10 +74,12 @@ void Assistant::Upkeep() {
           ledger.bytes_by_purpose[static_cast<size_t>(Purpose::kExpertWeights)];
       const PressureGuard::Advice advice = guard_.Note(*room, mapped_bytes, absl::Now());
       memory_is_short_ = guard_.is_short();
+      if (memory_is_short_) training_pause_.Ask();
       if (advice == PressureGuard::Advice::kEvict) cache_->EvictOne(guard_.why());
     }
   }
   if (!memory_is_short_ && scheduler_.IdleFor() > absl::ZeroDuration()) PrefetchSecondChoice();
+  TrainIfIdle();
 }
 
 void Assistant::PrefetchSecondChoice() {

@@ -110,8 +110,8 @@ absl::Status ReadQueue(const toml::table& table, absl::string_view file,
 absl::Status ReadLearning(const toml::table& table, absl::string_view file, const fs::path& folder,
                           LearningConfiguration& learning) {
   TableReader reader(table, "[learning]", file);
-  reader.AllowOnly(
-      {"log", "log_path", "log_bytes", "key_file", "retrieval", "retrieval_tokens", "replay"});
+  reader.AllowOnly({"log", "log_path", "log_bytes", "key_file", "retrieval", "retrieval_tokens",
+                    "replay", "train_when_idle", "idle_minutes", "least_feedback", "only_on_ac"});
   reader.Read("log", learning.log);
   reader.Read("log_path", learning.log_path);
   reader.ReadBytes("log_bytes", learning.log_bytes);
@@ -123,6 +123,12 @@ absl::Status ReadLearning(const toml::table& table, absl::string_view file, cons
   reader.Read("retrieval", learning.retrieval);
   reader.Read("retrieval_tokens", 1, 1 << 20, learning.retrieval_tokens);
   reader.Read("replay", learning.replay);
+  reader.Read("train_when_idle", learning.idle.enabled);
+  double idle_minutes = absl::ToDoubleMinutes(learning.idle.idle);
+  reader.Read("idle_minutes", 0.0, 1e6, idle_minutes);
+  learning.idle.idle = absl::Minutes(idle_minutes);
+  reader.Read("least_feedback", 1, 1 << 20, learning.idle.least_feedback);
+  reader.Read("only_on_ac", learning.idle.only_on_ac);
   for (std::string* path : {&learning.log_path, &learning.key_file, &learning.replay}) {
     if (!path->empty()) *path = ResolvePath(*path, folder);
   }

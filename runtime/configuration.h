@@ -13,6 +13,7 @@
 #include "experts/expert_catalog.h"
 #include "experts/sampler.h"
 #include "router/dispatch.h"
+#include "runtime/idle_training.h"
 #include "runtime/request_queue.h"
 
 namespace coterie {
@@ -35,6 +36,9 @@ struct LearningConfiguration {
   bool retrieval = false;          // Show accepted and edited answers to the expert as examples.
   int64_t retrieval_tokens = 512;  // Of such examples in one prompt, at most.
   std::string replay;              // Absolute; text that training is not to forget. May be empty.
+  IdleTrainingOptions idle;        // train_when_idle, idle_minutes, least_feedback, only_on_ac
+  // A paused training takes memory from idle experts again when nobody has asked for so long.
+  absl::Duration resume_after = absl::Seconds(10);
 };
 
 // For `coterie serve`; only checked and kept here.
@@ -70,7 +74,8 @@ struct ExpertConfiguration {
 //   [cache]                     # keep_alive = "10m", prefetch, pressure, request_log
 //   [queue]                     # max_waiting, max_running, batch_wait = "2s"
 //   [learning]                  # log, log_path, log_bytes = "64MB", key_file, retrieval,
-//                               # retrieval_tokens, replay
+//                               # retrieval_tokens, replay, train_when_idle, idle_minutes,
+//                               # least_feedback, only_on_ac
 //   [[expert]]                  # name, model; then system_prompt, chat_template, adapter,
 //                               # context_tokens, pinned, keep_alive, domains = {code = 0.7}, and
 //                               # the fields of SamplingOptions but for n_logprobs

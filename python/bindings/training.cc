@@ -220,7 +220,7 @@ Fields TrainingReportFields(const TrainingReport& report) {
 }
 
 Fields TrainingProgressFields(const TrainingProgress& progress) {
-  static constexpr const char* kPhases[] = {"measuring", "training", "judging"};
+  static constexpr const char* kPhases[] = {"measuring", "training", "judging", "paused: memory"};
   Fields d;
   d["phase"] = kPhases[static_cast<int>(progress.phase)];
   d["step"] = progress.step;

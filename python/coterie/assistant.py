@@ -285,8 +285,9 @@ class Assistant(Native[_coterie.Assistant]):
         return TrainingReport(**self._native.train(expert, given))
 
     def training(self) -> dict[str, Any]:
-        """How far the training under way, or the last one, has come: phase, step, steps, loss,
-        tokens_per_second, seconds_left, memory_bytes."""
+        """How far the training under way, or the last one, has come: phase ("measuring",
+        "training", "judging", "paused: memory"), step, steps, loss, tokens_per_second,
+        seconds_left, memory_bytes."""
         return dict(self._native.training())
 
     def route(self, prompt: str, /) -> Route:
@@ -304,8 +305,8 @@ class Assistant(Native[_coterie.Assistant]):
 
     def events(self) -> list[dict[str, Any]]:
         """What happened since the last call, oldest first: dicts with "kind" ("loading", "loaded",
-        "evicted", "load_failed", "log_failed", "adapter_failed"), "expert", "bytes", "text" and
-        "reason"."""
+        "evicted", "load_failed", "log_failed", "adapter_failed", "trained", "training_failed"),
+        "expert", "bytes", "text" and "reason"."""
         return list(self._native.events())
 
     def stats(self) -> dict[str, Any]:

@@ -35,16 +35,24 @@ class AssistantTrainingTest : public ::testing::Test {
     ASSERT_NE(assistant_, nullptr);
   }
 
-  static std::unique_ptr<Assistant> Open(const testing::ScratchFolder& folder) {
-    const std::string bytes = testing::TinyModel().Bytes();
-    folder.Write("tiny.gguf", bytes);
-    folder.Write("models/tiny.json",
-                 absl::StrCat(R"({"name": "tiny", "path": "tiny.gguf", "sha256": ")",
-                              Sha256Of(bytes).substr(7), R"(", "bytes": )", bytes.size(), "}"));
+  static void AddModel(const testing::ScratchFolder& folder, const std::string& name,
+                       const std::string& bytes) {
+    folder.Write(name + ".gguf", bytes);
+    folder.Write(
+        absl::StrCat("models/", name, ".json"),
+        absl::StrCat(R"({"name": ")", name, R"(", "path": ")", name, R"(.gguf", "sha256": ")",
+                     Sha256Of(bytes).substr(7), R"(", "bytes": )", bytes.size(), "}"));
+  }
+
+  static std::unique_ptr<Assistant> Open(const testing::ScratchFolder& folder,
+                                         LearningConfiguration learning = {}) {
+    AddModel(folder, "tiny", testing::TinyModel().Bytes());
     Configuration configuration = *Configuration::Default();
     configuration.home = folder.path();
     configuration.memory_budget_bytes = 400'000'000;
     configuration.router_path = COTERIE_DEFAULT_ROUTER;
+    configuration.cache.pressure = false;  // What else this machine does decides nothing here.
+    configuration.learning = std::move(learning);
     configuration.learning.log_path = absl::StrCat(folder.path(), "/interactions.db");
     auto assistant = Assistant::Open(std::move(configuration));
     EXPECT_THAT(assistant, testing::IsOk());
@@ -244,6 +252,84 @@ TEST_F(AssistantTrainingTest, AnAdapterThatStoodForOneInteractionGoesWithIt) {
       store.Publish(adapter, {{"id-0"}, R"({"expert": "tiny", "precision": "f32"})", ""}).status());
   COTERIE_ASSERT_OK(assistant_->Forget("id-0"));
   EXPECT_THAT(store.Current("home"), StatusIs(absl::StatusCode::kNotFound, _));
+}
+
+TEST_F(AssistantTrainingTest, ARequestThatNeedsItsMemoryGetsItAndTrainingGoesOnToTheSameBytes) {
+  TrainingRequest request = Quick();
+  request.n_epochs = 40;
+  LogEdits(*assistant_, 40);
+  COTERIE_ASSERT_OK(assistant_->Train(request, {}).status());
+
+  const testing::ScratchFolder other;
+  AddModel(other, "second", testing::TinySentencePieceModel().Bytes());
+  LearningConfiguration learning;
+  learning.resume_after = absl::Milliseconds(300);
+  const auto pausing = Open(other, learning);
+  LogEdits(*pausing, 40);
+  absl::StatusOr<TrainingReport> report = absl::UnknownError("");
+  std::jthread trainer([&] { report = pausing->Train(request, {}); });
+  while (pausing->training_progress().step < 3) std::this_thread::yield();
+  const auto training_bytes = [&] {
+    return pausing->Stats().budget.bytes_by_purpose[static_cast<size_t>(Purpose::kTraining)];
+  };
+  EXPECT_GT(training_bytes(), 0);
+  // Nothing fits beside it any more.
+  COTERIE_ASSERT_OK(pausing->SetMemoryBudget(pausing->Stats().budget.used_bytes));
+  Request ask;
+  ask.messages = {{"user", "hello", ""}};
+  ask.expert = "second";
+  ask.max_tokens = 2;
+  COTERIE_ASSERT_OK(pausing->Generate(ask, [](absl::string_view) { return true; }, {}).status());
+  EXPECT_EQ(pausing->training_progress().phase, TrainingProgress::Phase::kPaused);
+  EXPECT_EQ(training_bytes(), 0);
+  trainer.join();
+  COTERIE_ASSERT_OK(report.status());
+  EXPECT_EQ(report->adapter, "home@1") << report->result.gate.verdict;
+  EXPECT_TRUE(CurrentWeights(other) == CurrentWeights(folder_));
+}
+
+TEST_F(AssistantTrainingTest, APausedTrainingCanBeStopped) {
+  const testing::ScratchFolder other;
+  AddModel(other, "second", testing::TinySentencePieceModel().Bytes());
+  LearningConfiguration learning;
+  learning.resume_after = absl::InfiniteDuration();
+  const auto pausing = Open(other, learning);
+  LogEdits(*pausing, 40);
+  TrainingRequest request = Quick();
+  request.n_epochs = 1000;
+  std::stop_source stop;
+  absl::StatusOr<TrainingReport> report = absl::UnknownError("");
+  std::jthread trainer([&] { report = pausing->Train(request, stop.get_token()); });
+  while (pausing->training_progress().step < 3) std::this_thread::yield();
+  COTERIE_ASSERT_OK(pausing->SetMemoryBudget(pausing->Stats().budget.used_bytes));
+  Request ask;
+  ask.messages = {{"user", "hello", ""}};
+  ask.expert = "second";
+  ask.max_tokens = 2;
+  COTERIE_ASSERT_OK(pausing->Generate(ask, [](absl::string_view) { return true; }, {}).status());
+  stop.request_stop();
+  trainer.join();
+  EXPECT_THAT(report, StatusIs(absl::StatusCode::kCancelled, _));
+}
+
+TEST_F(AssistantTrainingTest, EnoughFeedbackIsLearntFromWhenNobodyAsks) {
+  const testing::ScratchFolder other;
+  LearningConfiguration learning;
+  learning.idle = {true, absl::ZeroDuration(), 30, /*only_on_ac=*/false};
+  const auto idle = Open(other, learning);
+  LogEdits(*idle, 40);
+  std::vector<Event> events;
+  const absl::Time give_up = absl::Now() + absl::Seconds(30);
+  while (events.empty() && absl::Now() < give_up) {
+    absl::SleepFor(absl::Milliseconds(20));
+    for (const Event& event : idle->TakeEvents()) {
+      if (event.kind == "trained" || event.kind == "training_failed") events.push_back(event);
+    }
+  }
+  ASSERT_EQ(events.size(), 1u);
+  EXPECT_EQ(events.front().kind, "trained") << events.front().text;
+  EXPECT_EQ(events.front().expert, "tiny");
+  EXPECT_TRUE(idle->interactions()->NewFeedback()->empty());
 }
 
 TEST_F(AssistantTrainingTest, SaysWhatIsMissing) {

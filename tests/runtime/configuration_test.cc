@@ -59,6 +59,10 @@ TEST(ConfigurationTest, WhatIsKeptAndLearnedIsConfigured) {
     retrieval = true
     retrieval_tokens = 300
     replay = "novel.txt"
+    train_when_idle = true
+    idle_minutes = 1.5
+    least_feedback = 7
+    only_on_ac = false
   )");
   EXPECT_FALSE(c.learning.log);
   EXPECT_EQ(c.learning.log_path, "/etc/mine.db");
@@ -67,6 +71,12 @@ TEST(ConfigurationTest, WhatIsKeptAndLearnedIsConfigured) {
   EXPECT_TRUE(c.learning.retrieval);
   EXPECT_EQ(c.learning.retrieval_tokens, 300);
   EXPECT_EQ(c.learning.replay, "/etc/novel.txt");
+  EXPECT_TRUE(c.learning.idle.enabled);
+  EXPECT_EQ(c.learning.idle.idle, absl::Seconds(90));
+  EXPECT_EQ(c.learning.idle.least_feedback, 7);
+  EXPECT_FALSE(c.learning.idle.only_on_ac);
+  EXPECT_FALSE(Parsed("").learning.idle.enabled);
+  ExpectError("[learning]\nleast_feedback = 0", "2: [learning] least_feedback", "from 1 to");
   ExpectError("[learning]\nlog_bytes = \"10kB\"", "2: [learning] log_bytes", "1.00 MB or more");
   ExpectError("[learning]\nretrieval_token = 3", "2: [learning] retrieval_token",
               "retrieval_tokens");
