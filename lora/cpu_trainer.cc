@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -13,22 +12,6 @@
 
 namespace coterie {
 namespace {
-
-// Sequences beyond this many tokens are refused rather than trained at any price.
-constexpr int64_t kMaxPassTokens = 1 << 16;
-
-constexpr double kLn2 = 0.69314718055994531;
-
-std::string TokenBytes(const TokenId* tokens, size_t n) {
-  return std::string(reinterpret_cast<const char*>(tokens), n * sizeof(TokenId));
-}
-
-std::string ReferenceKey(const TrainingSequence& sequence) {
-  std::string key = TokenBytes(sequence.tokens.data(), sequence.tokens.size()) +
-                    TokenBytes(sequence.labels.data(), sequence.labels.size());
-  for (const bool is_target : sequence.is_target) key.push_back(is_target ? '\1' : '\0');
-  return key;
-}
 
 absl::StatusOr<bool> WantsBF16(TrainingPrecision precision) {
   const bool has = TrainingKernels().forward_bf16 != nullptr;
@@ -61,17 +44,23 @@ absl::StatusOr<Reservation> TakeMemory(const ArchSpec& spec, const TrainerOption
   return refused;
 }
 
+TrainingShape WithoutBackward(TrainingShape shape) {
+  shape.backward = false;
+  return shape;
+}
+
 }  // namespace
 
 CpuTrainer::CpuTrainer(const ArchSpec& spec, const DecoderWeights& weights, WorkerPool& pool,
                        MemoryBudget& budget, const TrainerOptions& options, const LoraPlan& plan,
                        const TrainingShape& shape, Reservation reservation)
-    : spec_(spec),
+    : LoraTrainer(spec, options, plan, shape.n_rows),
+      spec_(spec),
       weights_(weights),
       pool_(pool),
       budget_(budget),
-      options_(options),
       shape_(shape),
+      likelihood_shape_(WithoutBackward(shape)),
       parameters_(plan, options.seed),
       first_moments_(parameters_.values().size()),
       second_moments_(parameters_.values().size()),
@@ -85,14 +74,7 @@ absl::StatusOr<std::unique_ptr<Trainer>> CpuTrainer::Make(const ArchSpec& spec,
                                                           WorkerPool& pool, MemoryBudget& budget,
                                                           const TrainerOptions& options,
                                                           int64_t max_tokens) {
-  COTERIE_RETURN_IF_ERROR(LoraPlan::Check(spec, options));
-  if (options.dropout > 0) {
-    return absl::UnimplementedError("dropout is not supported by this trainer; leave it at 0");
-  }
-  if (max_tokens < 2 || max_tokens > kMaxPassTokens) {
-    return absl::InvalidArgumentError(absl::StrCat("a training pass holds 2 to ", kMaxPassTokens,
-                                                   " tokens: max_tokens=", max_tokens));
-  }
+  COTERIE_RETURN_IF_ERROR(CheckOptions(spec, options, max_tokens));
   TrainingShape shape;
   shape.n_rows = shape.max_sequence = max_tokens;
   shape.n_workers = pool.n_workers();
@@ -103,75 +85,27 @@ absl::StatusOr<std::unique_ptr<Trainer>> CpuTrainer::Make(const ArchSpec& spec,
       new CpuTrainer(spec, weights, pool, budget, options, plan, shape, std::move(reservation)));
 }
 
-absl::Status CpuTrainer::CheckSequence(const TrainingSequence& sequence,
-                                       absl::string_view id) const {
-  const auto refuse = [&](absl::string_view what) {
-    return absl::InvalidArgumentError(absl::StrCat("cannot learn from an example: ", what,
-                                                   ": tokens=", sequence.tokens.size(),
-                                                   ", example=", id));
-  };
-  if (sequence.tokens.size() != sequence.is_target.size()) return refuse("targets do not match");
-  if (sequence.tokens.size() < 2) return refuse("it is too short");
-  if (sequence.is_target[0]) return refuse("nothing comes before its first token");
-  if (std::count(sequence.is_target.begin(), sequence.is_target.end(), true) == 0) {
-    return refuse("it has no target tokens");
-  }
-  if (sequence.wanted().size() != sequence.tokens.size()) return refuse("labels do not match");
-  for (const absl::Span<const TokenId> tokens :
-       {absl::MakeSpan(sequence.tokens), sequence.wanted()}) {
-    for (const TokenId token : tokens) {
-      if (token < 0 || token >= spec_.n_vocab) return refuse("a token is not in the vocabulary");
-    }
-  }
-  return absl::OkStatus();
-}
-
-absl::StatusOr<int64_t> CpuTrainer::CheckExample(const TrainingExample& example) const {
-  COTERIE_RETURN_IF_ERROR(CheckSequence(example.sequence, example.id));
-  int64_t n_tokens = static_cast<int64_t>(example.sequence.tokens.size());
-  if (example.objective == Objective::kPrefer) {
-    COTERIE_RETURN_IF_ERROR(CheckSequence(example.instead, example.id));
-    n_tokens += static_cast<int64_t>(example.instead.tokens.size());
-  }
-  if (n_tokens > shape_.n_rows) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("an example is longer than a training pass: tokens=", n_tokens,
-                     ", max_tokens=", shape_.n_rows, ", example=", example.id));
-  }
-  if (!(example.weight >= 0) || !std::isfinite(example.weight)) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "an example's weight is not a number from 0: ", example.weight, ", example=", example.id));
-  }
-  return n_tokens;
-}
-
-void CpuTrainer::AddMember(const TrainingSequence& sequence, size_t example, bool is_instead,
-                           Pass& pass) const {
-  const int64_t first = pass.rows.n_rows();
-  const int64_t n = static_cast<int64_t>(sequence.tokens.size());
-  pass.rows.sequences.push_back({first, n});
-  pass.rows.tokens.insert(pass.rows.tokens.end(), sequence.tokens.begin(), sequence.tokens.end());
-  for (int64_t t = 1; t < n; ++t) {
-    if (!sequence.is_target[static_cast<size_t>(t)]) continue;
-    pass.rows.loss_rows.push_back(first + t - 1);
-    pass.rows.loss_labels.push_back(sequence.wanted()[static_cast<size_t>(t)]);
-    pass.loss_member.push_back(pass.members.size());
-  }
-  pass.members.push_back({&sequence, example, is_instead, 0});
-}
-
-absl::Status CpuTrainer::Forward(Pass& pass, LoraParameters* parameters, TrainingDecoder& decoder,
-                                 const std::stop_token& stop) {
+absl::StatusOr<std::vector<float>> CpuTrainer::Forward(const TrainingRows& rows, PassKind kind,
+                                                       const std::stop_token& stop) {
+  LoraParameters* parameters = kind == PassKind::kBase ? nullptr : &parameters_;
+  decoder_.emplace(spec_, rows, layout_, kind == PassKind::kLearning ? shape_ : likelihood_shape_,
+                   parameters, pool_, stop);
   const int64_t first = parameters == nullptr ? 0 : parameters->first_layer();
-  const bool known = first > 0 && LoadFirstInputs(pass.rows);
+  const bool known = first > 0 && LoadFirstInputs(rows);
   const bool done =
-      RunDecoder(spec_, weights_, decoder, stop, known ? first : 0) && !decoder.stopped();
+      RunDecoder(spec_, weights_, *decoder_, stop, known ? first : 0) && !decoder_->stopped();
   if (!done) return absl::CancelledError("training was stopped");
-  if (first > 0 && !known) KeepFirstInputs(pass.rows);
-  for (size_t i = 0; i < decoder.nll().size(); ++i) {
-    pass.members[pass.loss_member[i]].nll += static_cast<double>(decoder.nll()[i]);
-  }
-  return absl::OkStatus();
+  if (first > 0 && !known) KeepFirstInputs(rows);
+  return decoder_->nll();
+}
+
+absl::Status CpuTrainer::Backward(absl::Span<const float> weights, const std::stop_token& stop) {
+  decoder_->WeighLoss(weights);
+  const bool done =
+      RunDecoderBackward(spec_, weights_, *decoder_, stop, parameters_.first_layer()) &&
+      !decoder_->stopped();
+  decoder_.reset();
+  return done ? absl::OkStatus() : absl::CancelledError("training was stopped");
 }
 
 bool CpuTrainer::LoadFirstInputs(const TrainingRows& rows) {
@@ -209,259 +143,58 @@ void CpuTrainer::KeepFirstInputs(const TrainingRows& rows) {
   }
 }
 
-absl::StatusOr<std::vector<Trainer::Likelihood>> CpuTrainer::Evaluate(
-    absl::Span<const TrainingSequence> sequences, bool adapted, std::stop_token cancel) {
-  std::vector<Likelihood> out(sequences.size());
-  TrainingShape shape = shape_;
-  shape.backward = false;
-  for (size_t i = 0; i < sequences.size();) {
-    Pass pass;
-    const size_t begin = i;
-    for (; i < sequences.size(); ++i) {
-      COTERIE_RETURN_IF_ERROR(CheckSequence(sequences[i], absl::StrCat("sequence ", i)));
-      const int64_t n = static_cast<int64_t>(sequences[i].tokens.size());
-      if (n > shape_.n_rows) {
-        return absl::ResourceExhaustedError(
-            absl::StrCat("a sequence is longer than a training pass: tokens=", n,
-                         ", max_tokens=", shape_.n_rows));
-      }
-      if (pass.rows.n_rows() + n > shape_.n_rows) break;
-      AddMember(sequences[i], i, false, pass);
-    }
-    LoraParameters* parameters = adapted ? &parameters_ : nullptr;
-    TrainingDecoder decoder(spec_, pass.rows, layout_, shape, parameters, pool_, cancel);
-    COTERIE_RETURN_IF_ERROR(Forward(pass, parameters, decoder, cancel));
-    for (size_t m = 0; m < pass.members.size(); ++m) out[begin + m].nll = pass.members[m].nll;
-    for (const size_t member : pass.loss_member) ++out[begin + member].n_tokens;
-  }
-  return out;
-}
-
-absl::Status CpuTrainer::AddReferences(absl::Span<const TrainingExample> batch,
-                                       const std::stop_token& stop) {
-  std::vector<TrainingSequence> unknown;
-  for (const TrainingExample& example : batch) {
-    if (!NeedsReference(example.objective)) continue;
-    for (const TrainingSequence* sequence : {&example.sequence, &example.instead}) {
-      if (sequence->tokens.empty() || references_.count(ReferenceKey(*sequence)) > 0) continue;
-      unknown.push_back(*sequence);
-    }
-  }
-  if (unknown.empty()) return absl::OkStatus();
-  COTERIE_ASSIGN_OR_RETURN(const std::vector<Likelihood> known,
-                           Evaluate(unknown, /*adapted=*/false, stop));
-  for (size_t i = 0; i < unknown.size(); ++i) references_[ReferenceKey(unknown[i])] = known[i].nll;
-  return absl::OkStatus();
-}
-
-// Gradients of one pass, added to those of the step. Returns its part of the loss.
-absl::StatusOr<double> CpuTrainer::Learn(Pass& pass, absl::Span<const TrainingExample> batch,
-                                         const BatchTotals& totals, const std::stop_token& stop) {
-  TrainingDecoder decoder(spec_, pass.rows, layout_, shape_, &parameters_, pool_, stop);
-  COTERIE_RETURN_IF_ERROR(Forward(pass, &parameters_, decoder, stop));
-  double loss = 0;
-  std::vector<float> by_nll(pass.members.size());
-  for (size_t m = 0; m < pass.members.size(); ++m) {
-    const TrainingExample& example = batch[pass.members[m].example];
-    ExampleLikelihood likelihood;
-    likelihood.nll = pass.members[m].nll;
-    const bool has_instead = example.objective == Objective::kPrefer;
-    if (NeedsReference(example.objective)) {
-      likelihood.base_nll = references_.at(ReferenceKey(example.sequence));
-    }
-    if (has_instead) {
-      likelihood.instead_nll = pass.members[m + 1].nll;
-      likelihood.instead_base_nll = references_.at(ReferenceKey(example.instead));
-    }
-    const ExampleLoss part =
-        LossOf(example, likelihood, totals, static_cast<double>(options_.preference_beta));
-    loss += part.loss;
-    by_nll[m] = static_cast<float>(part.by_nll);
-    if (has_instead) by_nll[++m] = static_cast<float>(part.by_instead_nll);
-  }
-  std::vector<float> weights;
-  for (const size_t member : pass.loss_member) weights.push_back(by_nll[member]);
-  decoder.WeighLoss(weights);
-  if (!RunDecoderBackward(spec_, weights_, decoder, stop, parameters_.first_layer()) ||
-      decoder.stopped()) {
-    return absl::CancelledError("training was stopped");
-  }
-  return loss;
-}
-
-absl::StatusOr<StepReport> CpuTrainer::Step(absl::Span<const TrainingExample> batch,
-                                            std::stop_token cancel) {
-  if (batch.empty()) return absl::InvalidArgumentError("a training step needs an example");
-  std::vector<Pass> passes;
-  StepReport report;
-  for (size_t i = 0; i < batch.size(); ++i) {
-    COTERIE_ASSIGN_OR_RETURN(const int64_t n_tokens, CheckExample(batch[i]));
-    report.n_tokens += n_tokens;
-    if (passes.empty() || passes.back().rows.n_rows() + n_tokens > shape_.n_rows) {
-      passes.emplace_back();
-    }
-    AddMember(batch[i].sequence, i, false, passes.back());
-    if (batch[i].objective == Objective::kPrefer) {
-      AddMember(batch[i].instead, i, true, passes.back());
-    }
-  }
-  COTERIE_RETURN_IF_ERROR(AddReferences(batch, cancel));
-  const BatchTotals totals =
-      BatchTotals::Of(batch, static_cast<double>(options_.preference_weight));
+void CpuTrainer::ClearGradients() {
   std::fill(parameters_.gradients().begin(), parameters_.gradients().end(), 0.0f);
-  for (Pass& pass : passes) {
-    COTERIE_ASSIGN_OR_RETURN(const double loss, Learn(pass, batch, totals, cancel));
-    report.loss += loss;
-    report.n_target_tokens += pass.rows.n_loss_rows();
-  }
-  if (n_steps_ == 0) COTERIE_RETURN_IF_ERROR(CheckFirstLoss(report.loss, batch));
-  if (n_steps_ < 2) COTERIE_RETURN_IF_ERROR(CheckGradients());
-  report.learning_rate = LearningRate(n_steps_);
-  report.gradient_norm = Update();
-  if (!std::isfinite(report.gradient_norm)) {
-    return absl::InternalError("self-check failed: finite_gradients: the gradient is not finite");
-  }
-  report.step = n_steps_;
-  return report;
 }
 
-// Before the first step the adapter changes nothing, so that preferences know neither side.
-absl::Status CpuTrainer::CheckFirstLoss(double loss,
-                                        absl::Span<const TrainingExample> batch) const {
-  const BatchTotals totals =
-      BatchTotals::Of(batch, static_cast<double>(options_.preference_weight));
-  double expected = 0, imitated = 0;
-  for (const TrainingExample& example : batch) {
-    if (!NeedsReference(example.objective)) return absl::OkStatus();
-    const double term = example.objective == Objective::kPrefer ? kLn2 : 0.5;
-    expected += totals.preference_weight *
-                static_cast<double>(example.weight * example.preference) * term /
-                static_cast<double>(totals.n_terms);
-    if (example.objective == Objective::kPrefer) {
-      imitated += static_cast<double>(example.weight) *
-                  references_.at(ReferenceKey(example.sequence)) /
-                  static_cast<double>(totals.n_imitated_tokens);
-    }
-  }
-  if (std::fabs(loss - expected - imitated) <= 1e-6 * (1 + std::fabs(loss))) {
-    return absl::OkStatus();
-  }
-  return absl::InternalError(
-      absl::StrCat("self-check failed: first_loss: an adapter that changes nothing has a loss of ",
-                   loss, " and not of ", expected + imitated));
-}
-
-// A is still random at the first step and B zero: then only B has gradients.
-absl::Status CpuTrainer::CheckGradients() const {
-  for (const LoraPair& pair : parameters_.pairs()) {
-    const auto sum = [&](int64_t begin, int64_t n) {
-      double total = 0;
-      for (int64_t i = begin; i < begin + n; ++i) {
-        total += std::fabs(static_cast<double>(parameters_.gradients()[static_cast<size_t>(i)]));
-      }
-      return total;
-    };
-    const double b = sum(pair.bt_at, pair.rank * pair.shape.out);
-    const double a = sum(pair.a_at, pair.rank * pair.shape.in);
-    const bool sound = std::isfinite(a) && std::isfinite(b) && b > 0 && (n_steps_ == 0 || a > 0);
-    if (sound) continue;
-    return absl::InternalError(absl::StrCat(
-        "self-check failed: gradients: a matrix learns nothing: layer=", pair.layer,
-        ", linear=", LayerLinearName(pair.linear), ", sum |gradient| of A=", a, ", of B=", b));
-  }
-  return absl::OkStatus();
-}
-
-double CpuTrainer::LearningRate(int64_t step) const {
-  double factor = 1;
-  if (step < options_.warmup_steps) {
-    factor = static_cast<double>(step + 1) / static_cast<double>(options_.warmup_steps);
-  }
-  if (options_.total_steps > 0) {
-    factor *=
-        std::max(0.0, 1 - static_cast<double>(step) / static_cast<double>(options_.total_steps));
-  }
-  return static_cast<double>(options_.learning_rate) * factor;
-}
-
-// Clips, and applies AdamW. Returns the norm before clipping; a gradient that is not finite changes
-// nothing.
-double CpuTrainer::Update() {
+double CpuTrainer::GradientNorm() const {
   double squares = 0;
   for (const float g : parameters_.gradients()) squares += static_cast<double>(g) * g;
-  const double norm = std::sqrt(squares);
-  if (!std::isfinite(norm)) return norm;
-  const double clip = static_cast<double>(options_.clip_norm);
-  const float factor = clip > 0 && norm > clip ? static_cast<float>(clip / norm) : 1.0f;
-  const float rate = static_cast<float>(LearningRate(n_steps_));
-  ++n_steps_;
-  const double n = static_cast<double>(n_steps_);
-  const float correction1 =
-      static_cast<float>(1 / (1 - std::pow(static_cast<double>(options_.beta1), n)));
-  const float correction2 =
-      static_cast<float>(1 / (1 - std::pow(static_cast<double>(options_.beta2), n)));
+  return std::sqrt(squares);
+}
+
+void CpuTrainer::Update(const AdamStep& adam) {
+  const TrainerOptions& o = options();
   std::vector<float>& values = parameters_.values();
   for (size_t i = 0; i < values.size(); ++i) {
-    const float g = parameters_.gradients()[i] * factor;
+    const float g = parameters_.gradients()[i] * adam.clip;
     float& m = first_moments_[i];
     float& v = second_moments_[i];
-    m = options_.beta1 * m + (1 - options_.beta1) * g;
-    v = options_.beta2 * v + (1 - options_.beta2) * g * g;
-    const float step = m * correction1 / (std::sqrt(v * correction2) + options_.epsilon);
-    values[i] -= rate * (step + options_.weight_decay * values[i]);
+    m = o.beta1 * m + (1 - o.beta1) * g;
+    v = o.beta2 * v + (1 - o.beta2) * g * g;
+    const float step = m * adam.correction1 / (std::sqrt(v * adam.correction2) + o.epsilon);
+    values[i] -= adam.rate * (step + o.weight_decay * values[i]);
   }
-  return norm;
 }
 
-std::string CpuTrainer::Fingerprint() const {
-  std::string text =
-      absl::StrCat("coterie trainer 1;", options_.rank, ";", options_.alpha, ";", options_.rslora,
-                   ";", options_.top_layers, ";", options_.seed, ";", options_.learning_rate, ";",
-                   options_.warmup_steps, ";", options_.total_steps, ";", shape_.is_bf16, ";");
-  for (const LoraPair& pair : parameters_.pairs()) {
-    absl::StrAppend(&text, pair.layer, LayerLinearName(pair.linear), pair.shape.in, "x",
-                    pair.shape.out, ";");
+std::vector<float> CpuTrainer::Read(Array array) const {
+  switch (array) {
+    case Array::kValues:
+      return parameters_.values();
+    case Array::kGradients:
+      return parameters_.gradients();
+    case Array::kFirstMoments:
+      return first_moments_;
+    case Array::kSecondMoments:
+      break;
   }
-  return text;
+  return second_moments_;
 }
 
-std::string CpuTrainer::SaveState() const {
-  std::string state = Fingerprint();
-  state.push_back('\n');
-  const auto append = [&](const void* data, size_t n) {
-    state.append(static_cast<const char*>(data), n);
-  };
-  append(&n_steps_, sizeof(n_steps_));
-  for (const auto* array : {&parameters_.values(), &first_moments_, &second_moments_}) {
-    append(array->data(), array->size() * sizeof(float));
+void CpuTrainer::Write(Array array, std::vector<float> values) {
+  switch (array) {
+    case Array::kValues:
+      parameters_.values() = std::move(values);
+      return;
+    case Array::kGradients:
+      parameters_.gradients() = std::move(values);
+      return;
+    case Array::kFirstMoments:
+      first_moments_ = std::move(values);
+      return;
+    case Array::kSecondMoments:
+      second_moments_ = std::move(values);
   }
-  return state;
-}
-
-absl::Status CpuTrainer::RestoreState(absl::string_view state) {
-  const size_t end = state.find('\n');
-  if (end == absl::string_view::npos) {
-    return absl::DataLossError("a training checkpoint is damaged: it has no header");
-  }
-  if (state.substr(0, end) != Fingerprint()) {
-    return absl::FailedPreconditionError(
-        "a training checkpoint belongs to other options or another base; begin anew");
-  }
-  state.remove_prefix(end + 1);
-  const size_t array_bytes = parameters_.values().size() * sizeof(float);
-  if (state.size() != sizeof(n_steps_) + 3 * array_bytes) {
-    return absl::DataLossError(absl::StrCat(
-        "a training checkpoint is damaged: bytes=", state.size(), " after its header"));
-  }
-  const auto take = [&](void* data, size_t n) {
-    std::memcpy(data, state.data(), n);
-    state.remove_prefix(n);
-  };
-  take(&n_steps_, sizeof(n_steps_));
-  for (auto* array : {&parameters_.values(), &first_moments_, &second_moments_}) {
-    take(array->data(), array_bytes);
-  }
-  return absl::OkStatus();
 }
 
 }  // namespace coterie

@@ -83,18 +83,23 @@ LoraPlan::LoraPlan(const ArchSpec& spec, const TrainerOptions& options)
   n_values_ = at;
 }
 
-LoraParameters::LoraParameters(LoraPlan plan, uint64_t seed) : LoraPlan(std::move(plan)) {
-  values_.resize(static_cast<size_t>(n_values()));
-  gradients_.resize(static_cast<size_t>(n_values()));
+LoraParameters::LoraParameters(LoraPlan plan, uint64_t seed)
+    : LoraPlan(std::move(plan)),
+      values_(InitialValues(seed)),
+      gradients_(static_cast<size_t>(n_values())) {}
+
+std::vector<float> LoraPlan::InitialValues(uint64_t seed) const {
+  std::vector<float> values(static_cast<size_t>(n_values_));
   std::mt19937_64 random(seed);
   for (const LoraPair& pair : pairs()) {
     const double bound = 1 / std::sqrt(static_cast<double>(pair.shape.in));
     for (int64_t i = pair.a_at; i < pair.bt_at; ++i) {
       // 53 random bits: std's distributions differ between libraries.
       const double unit = static_cast<double>(random() >> 11) * 0x1p-53;
-      values_[static_cast<size_t>(i)] = static_cast<float>((2 * unit - 1) * bound);
+      values[static_cast<size_t>(i)] = static_cast<float>((2 * unit - 1) * bound);
     }
   }
+  return values;
 }
 
 const LoraPair* LoraPlan::Find(int64_t layer, LayerLinear linear) const {
@@ -102,7 +107,7 @@ const LoraPair* LoraPlan::Find(int64_t layer, LayerLinear linear) const {
   return i < 0 ? nullptr : &pairs_[static_cast<size_t>(i)];
 }
 
-absl::Status LoraParameters::Load(absl::Span<const LinearDelta> deltas) {
+absl::StatusOr<std::vector<float>> LoraPlan::ValuesOf(absl::Span<const LinearDelta> deltas) const {
   for (const LinearDelta& delta : deltas) {
     const LoraPair* pair = Find(delta.layer, delta.linear);
     const bool fits = pair != nullptr && delta.rank <= pair->rank &&
@@ -113,21 +118,21 @@ absl::Status LoraParameters::Load(absl::Span<const LinearDelta> deltas) {
         absl::StrCat("an adapter has no place in this trainer: layer=", delta.layer,
                      ", linear=", LayerLinearName(delta.linear), ", rank=", delta.rank));
   }
-  std::fill(values_.begin(), values_.end(), 0.0f);
+  std::vector<float> values(static_cast<size_t>(n_values_));
   for (const LinearDelta& delta : deltas) {
     const LoraPair& pair = *Find(delta.layer, delta.linear);
-    std::copy(delta.a.begin(), delta.a.end(), values_.begin() + pair.a_at);
+    std::copy(delta.a.begin(), delta.a.end(), values.begin() + pair.a_at);
     for (int64_t r = 0; r < delta.rank; ++r) {
       for (int64_t o = 0; o < pair.shape.out; ++o) {
-        values_[static_cast<size_t>(pair.bt_at + r * pair.shape.out + o)] =
+        values[static_cast<size_t>(pair.bt_at + r * pair.shape.out + o)] =
             delta.b[static_cast<size_t>(o * delta.rank + r)] * (delta.scale / scale());
       }
     }
   }
-  return absl::OkStatus();
+  return values;
 }
 
-std::vector<LinearDelta> LoraParameters::AsDeltas(const std::vector<float>& array) const {
+std::vector<LinearDelta> LoraPlan::AsDeltas(const std::vector<float>& array) const {
   std::vector<LinearDelta> deltas;
   for (const LoraPair& pair : pairs()) {
     LinearDelta delta{pair.layer, pair.linear, pair.rank, scale(), {}, {}};

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/types/span.h"
 
 #include "core/kernels/tensor_type.h"
@@ -42,6 +43,17 @@ class LoraPlan {
   const LoraPair* Find(int64_t layer, LayerLinear linear) const;
   const std::vector<LoraPair>& pairs() const { return pairs_; }
 
+  // All values as they begin: a uniform in +-1/sqrt(in), as PEFT's Kaiming initialisation with
+  // a = sqrt(5); b zero. The same seed gives the same bytes everywhere.
+  std::vector<float> InitialValues(uint64_t seed) const;
+
+  // All values from deltas: lower ranks are filled up with zeros, scales moved into b.
+  // kInvalidArgument for a delta that has no place here.
+  absl::StatusOr<std::vector<float>> ValuesOf(absl::Span<const LinearDelta> deltas) const;
+
+  // An array of values as deltas, in the order of the pairs.
+  std::vector<LinearDelta> AsDeltas(const std::vector<float>& array) const;
+
  private:
   float scale_ = 0;
   int64_t rank_ = 0;
@@ -54,8 +66,6 @@ class LoraPlan {
 // What is trained: all matrices of a plan in one array, and their gradients in another.
 class LoraParameters : public LoraPlan {
  public:
-  // a uniform in +-1/sqrt(in), as PEFT's Kaiming initialisation with a = sqrt(5); b zero. The same
-  // seed gives the same bytes everywhere.
   LoraParameters(LoraPlan plan, uint64_t seed);
 
   std::vector<float>& values() { return values_; }
@@ -67,13 +77,6 @@ class LoraParameters : public LoraPlan {
   MatrixView Bt(const LoraPair& pair) const { return View(pair.bt_at, pair.rank, pair.shape.out); }
   float* gradient_a(const LoraPair& pair) { return gradients_.data() + pair.a_at; }
   float* gradient_bt(const LoraPair& pair) { return gradients_.data() + pair.bt_at; }
-
-  // Puts deltas in the place of all values: lower ranks are filled up with zeros, scales moved into
-  // b. kInvalidArgument, and nothing changes, for a delta that has no place here.
-  absl::Status Load(absl::Span<const LinearDelta> deltas);
-
-  // Either array as deltas, in the order of the pairs.
-  std::vector<LinearDelta> AsDeltas(const std::vector<float>& array) const;
 
  private:
   MatrixView View(int64_t at, int64_t n_rows, int64_t n_cols) const {

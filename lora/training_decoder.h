@@ -11,7 +11,6 @@
 
 #include "absl/types/span.h"
 
-#include "core/formats/tokenizer.h"
 #include "core/kernels/kernels.h"
 #include "core/kernels/training_kernels.h"
 #include "core/threads/worker_pool.h"
@@ -19,23 +18,9 @@
 #include "experts/decoder_weights.h"
 #include "lora/lora_parameters.h"
 #include "lora/training_memory.h"
+#include "lora/training_rows.h"
 
 namespace coterie {
-
-// The sequences of one pass, one after another; and the rows whose next token is in the loss.
-struct TrainingRows {
-  struct Sequence {
-    int64_t first = 0;
-    int64_t n_tokens = 0;
-  };
-  std::vector<TokenId> tokens;
-  std::vector<Sequence> sequences;
-  std::vector<int64_t> loss_rows;    // Rising.
-  std::vector<TokenId> loss_labels;  // [loss_rows.size()]
-
-  int64_t n_rows() const { return static_cast<int64_t>(tokens.size()); }
-  int64_t n_loss_rows() const { return static_cast<int64_t>(loss_rows.size()); }
-};
 
 // One pass over some rows. The operations are called by RunDecoder and RunDecoderBackward in order;
 // once `stop` was requested they do nothing. The layout has room for the rows.
