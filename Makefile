@@ -2,6 +2,7 @@
 #   make demo          builds, fetches two small models and answers eight prompts
 #   make test          builds and runs every test
 #   make test-peers    adapters and gradients against PEFT and llama.cpp: PEER=PYTHON, see docs/adapters.md
+#   make test-torch    the trainer on LibTorch against the CPU's: TORCH=PYTHON, see docs/gpu.md
 #   make bench         measures; PEER=PYTHON sets llama.cpp beside it
 #   make fuzz          runs every fuzzer for a minute (SECONDS=...)
 #   make sanitize      the tests under AddressSanitizer and UndefinedBehaviorSanitizer
@@ -9,7 +10,7 @@
 #   make build         the release build of libraries, tests and tools
 #   make stub          writes python/coterie/_coterie.pyi anew from the compiled module
 #   make install       the Python package and the coterie command into .venv
-.PHONY: demo test test-peers bench fuzz sanitize sanitize-threads build install setup models format stub check \
+.PHONY: demo test test-peers test-torch bench fuzz sanitize sanitize-threads build install setup models format stub check \
   clean
 
 MODELS ?= small
@@ -52,6 +53,13 @@ test: build models
 test-peers: install models
 	@COTERIE_PEERS=$(PEER) .venv/bin/python -m pytest -q -s -m peer \
 	  tests/python/test_adapter_peers.py tests/python/test_training_peers.py
+
+# TORCH: an interpreter with torch. DEVICE=cuda for a GPU; else torch's CPU.
+test-torch: setup
+	@cmake -S . -B build/torch -G Ninja -DCMAKE_BUILD_TYPE=Release -DCOTERIE_TORCH=ON \
+	  -DCMAKE_PREFIX_PATH="$$($(TORCH) -c 'import torch; print(torch.utils.cmake_prefix_path)')" >/dev/null
+	@cmake --build build/torch --target torch_trainer_tests -j $(JOBS)
+	@COTERIE_TORCH_DEVICE=$(or $(DEVICE),torch:cpu) ctest --test-dir build/torch -L torch --output-on-failure
 
 bench: build models
 	@.venv/bin/python bench/run.py $(if $(PEER),--peer $(PEER))

@@ -143,17 +143,18 @@ void CpuTrainer::KeepFirstInputs(const TrainingRows& rows) {
   }
 }
 
-void CpuTrainer::ClearGradients() {
+absl::Status CpuTrainer::ClearGradients() {
   std::fill(parameters_.gradients().begin(), parameters_.gradients().end(), 0.0f);
+  return absl::OkStatus();
 }
 
-double CpuTrainer::GradientNorm() const {
+absl::StatusOr<double> CpuTrainer::GradientNorm() const {
   double squares = 0;
   for (const float g : parameters_.gradients()) squares += static_cast<double>(g) * g;
   return std::sqrt(squares);
 }
 
-void CpuTrainer::Update(const AdamStep& adam) {
+absl::Status CpuTrainer::Update(const AdamStep& adam) {
   const TrainerOptions& o = options();
   std::vector<float>& values = parameters_.values();
   for (size_t i = 0; i < values.size(); ++i) {
@@ -165,6 +166,7 @@ void CpuTrainer::Update(const AdamStep& adam) {
     const float step = m * adam.correction1 / (std::sqrt(v * adam.correction2) + o.epsilon);
     values[i] -= adam.rate * (step + o.weight_decay * values[i]);
   }
+  return absl::OkStatus();
 }
 
 std::vector<float> CpuTrainer::Read(Array array) const {

@@ -37,9 +37,9 @@ class CpuTrainer : public LoraTrainer {
   absl::StatusOr<std::vector<float>> Forward(const TrainingRows& rows, PassKind kind,
                                              const std::stop_token& stop) override;
   absl::Status Backward(absl::Span<const float> weights, const std::stop_token& stop) override;
-  void ClearGradients() override;
-  double GradientNorm() const override;
-  void Update(const AdamStep& step) override;
+  absl::Status ClearGradients() override;
+  absl::StatusOr<double> GradientNorm() const override;
+  absl::Status Update(const AdamStep& step) override;
   std::vector<float> Read(Array array) const override;
   void Write(Array array, std::vector<float> values) override;
   absl::string_view Kind() const override { return "coterie trainer 1"; }

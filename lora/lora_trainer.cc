@@ -197,7 +197,7 @@ absl::StatusOr<StepReport> LoraTrainer::Step(absl::Span<const TrainingExample> b
   COTERIE_RETURN_IF_ERROR(AddReferences(batch, cancel));
   const BatchTotals totals =
       BatchTotals::Of(batch, static_cast<double>(options_.preference_weight));
-  ClearGradients();
+  COTERIE_RETURN_IF_ERROR(ClearGradients());
   for (Pass& pass : passes) {
     COTERIE_ASSIGN_OR_RETURN(const double loss, Learn(pass, batch, totals, cancel));
     report.loss += loss;
@@ -206,7 +206,7 @@ absl::StatusOr<StepReport> LoraTrainer::Step(absl::Span<const TrainingExample> b
   if (n_steps_ == 0) COTERIE_RETURN_IF_ERROR(CheckFirstLoss(report.loss, batch));
   if (n_steps_ < 2) COTERIE_RETURN_IF_ERROR(CheckGradients());
   report.learning_rate = LearningRate(n_steps_);
-  report.gradient_norm = ClipAndUpdate();
+  COTERIE_ASSIGN_OR_RETURN(report.gradient_norm, ClipAndUpdate());
   if (!std::isfinite(report.gradient_norm)) {
     return absl::InternalError("self-check failed: finite_gradients: the gradient is not finite");
   }
@@ -276,18 +276,18 @@ double LoraTrainer::LearningRate(int64_t step) const {
 
 // Clips, and applies AdamW. Returns the norm before clipping; a gradient that is not finite changes
 // nothing.
-double LoraTrainer::ClipAndUpdate() {
-  const double norm = GradientNorm();
+absl::StatusOr<double> LoraTrainer::ClipAndUpdate() {
+  COTERIE_ASSIGN_OR_RETURN(const double norm, GradientNorm());
   if (!std::isfinite(norm)) return norm;
   const double clip = static_cast<double>(options_.clip_norm);
   AdamStep step;
   if (clip > 0 && norm > clip) step.clip = static_cast<float>(clip / norm);
   step.rate = static_cast<float>(LearningRate(n_steps_));
-  ++n_steps_;
-  const double n = static_cast<double>(n_steps_);
+  const double n = static_cast<double>(n_steps_ + 1);
   step.correction1 = static_cast<float>(1 / (1 - std::pow(static_cast<double>(options_.beta1), n)));
   step.correction2 = static_cast<float>(1 / (1 - std::pow(static_cast<double>(options_.beta2), n)));
-  Update(step);
+  COTERIE_RETURN_IF_ERROR(Update(step));
+  ++n_steps_;
   return norm;
 }
 

@@ -70,9 +70,9 @@ class LoraTrainer : public Trainer {
   // Adds the gradients of a kLearning pass, the last one made: of the sum over loss rows of weight
   // times likelihood.
   virtual absl::Status Backward(absl::Span<const float> weights, const std::stop_token& stop) = 0;
-  virtual void ClearGradients() = 0;
-  virtual double GradientNorm() const = 0;  // Of all values together.
-  virtual void Update(const AdamStep& step) = 0;
+  virtual absl::Status ClearGradients() = 0;
+  virtual absl::StatusOr<double> GradientNorm() const = 0;  // Of all values together.
+  virtual absl::Status Update(const AdamStep& step) = 0;
   virtual std::vector<float> Read(Array array) const = 0;
   virtual void Write(Array array, std::vector<float> values) = 0;
   virtual absl::string_view Kind() const = 0;  // Of checkpoints: a back end and a version.
@@ -108,7 +108,7 @@ class LoraTrainer : public Trainer {
   absl::Status CheckGradients() const;
   absl::Status CheckFirstLoss(double loss, absl::Span<const TrainingExample> batch) const;
   double LearningRate(int64_t step) const;
-  double ClipAndUpdate();
+  absl::StatusOr<double> ClipAndUpdate();
   std::string Fingerprint() const;
 
   const ArchSpec& spec_;

@@ -3,6 +3,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "lora/cpu_trainer.h"
+#include "lora/trainer_library.h"
 
 namespace coterie {
 
@@ -10,10 +11,13 @@ absl::StatusOr<std::unique_ptr<Trainer>> MakeTrainer(const Expert& expert, Worke
                                                      MemoryBudget& budget,
                                                      const TrainerOptions& options,
                                                      int64_t max_tokens) {
+  if (IsTorchDevice(options.device)) {
+    return MakeTorchTrainer(expert.spec(), expert.weights(), pool, budget, options, max_tokens);
+  }
   if (options.device != "cpu") {
-    return absl::UnimplementedError(
-        absl::StrCat("this build trains on the CPU only; leave the device out or name cpu: device=",
-                     options.device));
+    return absl::InvalidArgumentError(
+        absl::StrCat("no such device to train on: device=", options.device,
+                     "; leave it out for the CPU, or name cuda"));
   }
   return CpuTrainer::Make(expert.spec(), expert.weights(), pool, budget, options, max_tokens);
 }

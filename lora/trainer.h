@@ -75,7 +75,7 @@ struct TrainerOptions {
   uint64_t seed = 0;
   TrainingPrecision precision = TrainingPrecision::kAuto;
   std::optional<Recompute> recompute;  // None: the least that the budget has room for.
-  std::string device = "cpu";          // Or "cuda", where LibTorch has it.
+  std::string device = "cpu";          // Or "cuda", "cuda:1": see docs/gpu.md.
 };
 
 struct StepReport {

@@ -14,6 +14,7 @@
 #include "experts/decoder_weights.h"
 #include "experts/model_files.h"
 #include "lora/cpu_trainer.h"
+#include "lora/trainer_library.h"
 #include "tests/experts/tiny_model.h"
 #include "tests/status_matchers.h"
 
@@ -43,6 +44,10 @@ class Base {
   absl::StatusOr<std::unique_ptr<Trainer>> Make(const TrainerOptions& options,
                                                 int64_t max_tokens = 64) {
     return CpuTrainer::Make(spec_, weights_, pool_, budget_, options, max_tokens);
+  }
+
+  absl::StatusOr<std::unique_ptr<Trainer>> MakeOnTorch(const TrainerOptions& options) {
+    return MakeTorchTrainer(spec_, weights_, pool_, budget_, options, 64);
   }
 
   const ArchSpec& spec() const { return spec_; }
@@ -386,6 +391,18 @@ TEST(TrainerTest, OptionsOutOfRangeAreNamed) {
   options.top_layers = 99;
   EXPECT_THAT(base.Make(options),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("top_layers=99")));
+}
+
+// This program has no library beside it.
+TEST(TrainerTest, WithoutTheLibraryOfGpusItIsSaidWhatToInstall) {
+  Base base("llama");
+  TrainerOptions options = F32Options();
+  options.device = "cuda";
+  EXPECT_THAT(base.MakeOnTorch(options),
+              StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("COTERIE_TORCH=ON")));
+  EXPECT_TRUE(IsTorchDevice("cuda:1"));
+  EXPECT_FALSE(IsTorchDevice("cpu"));
+  EXPECT_FALSE(IsTorchDevice("cudas"));
 }
 
 TEST(TrainerTest, StandsStillWhileAnAnswerIsWritten) {

@@ -26,7 +26,7 @@ THIRD_PARTY = {
     r"absl/": r".*",
     r"nlohmann/": r"(core/formats|experts|lora|runtime)/.*",
     r"(oneapi/|dnnl)": r"core/kernels/dnnl_\w+\.cc",
-    r"(torch|ATen|c10)/": r"lora/torch_\w+\.cc",
+    r"(torch|ATen|c10)/": r"lora/torch_\w+\.(cc|h)",
     r"(sqlite3|sodium)": r"lora/.*",
     r"toml\+\+/": r"runtime/(.*\.cc|table_reader\.h)",
     r"pybind11/": r"python/.*",
