@@ -44,6 +44,11 @@ const std::string& AskedText(const std::vector<Message>& messages) {
   return messages.empty() ? kEmpty : messages.back().content;
 }
 
+const std::string& SystemPromptOf(absl::Span<const Message> messages) {
+  static const std::string kNone;
+  return !messages.empty() && messages.front().role == "system" ? messages.front().content : kNone;
+}
+
 const std::string& WantedText(const Interaction& interaction) {
   return interaction.feedback.verdict == Verdict::kEdited ? interaction.feedback.text
                                                           : interaction.reply;

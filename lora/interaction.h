@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "absl/types/span.h"
 
 #include "core/formats/chat_template.h"
 
@@ -50,6 +51,8 @@ struct Interaction {
 
 // The text of the last message of the user: what was asked.
 const std::string& AskedText(const std::vector<Message>& messages);
+// The system prompt that they begin with; empty: none.
+const std::string& SystemPromptOf(absl::Span<const Message> messages);
 // What the user would have wanted to read: the edit, else the reply.
 const std::string& WantedText(const Interaction& interaction);
 

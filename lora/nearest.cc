@@ -7,14 +7,6 @@
 #include "core/base/status_macros.h"
 
 namespace coterie {
-namespace {
-
-const std::string& SystemPrompt(absl::Span<const Message> messages) {
-  static const std::string kNone;
-  return !messages.empty() && messages.front().role == "system" ? messages.front().content : kNone;
-}
-
-}  // namespace
 
 absl::Status NearestInteractions::Refresh() {
   MutexLock lock(mutex_);
@@ -59,7 +51,7 @@ absl::Status NearestInteractions::Add(const std::string& id, int64_t change) {
     const std::string& asked = AskedText(one.messages);
     COTERIE_RETURN_IF_ERROR(Charge(NearestTexts::EstimateBytes(asked.size())));
     known.key = one.change;  // Unique in the log, and larger for later feedback.
-    known.texts = &texts_[{one.expert, SystemPrompt(one.messages)}];
+    known.texts = &texts_[{one.expert, SystemPromptOf(one.messages)}];
     known.texts->Add(known.key, asked);
     ids_[known.key] = id;
   }
@@ -120,7 +112,7 @@ absl::StatusOr<std::vector<Interaction>> NearestInteractions::Find(
     COTERIE_RETURN_IF_ERROR(RefreshLocked());
     // More than are wanted: some are of one question.
     for (const auto& [key, similarity] :
-         NearestLocked(experts, SystemPrompt(messages), asked, 4 * n)) {
+         NearestLocked(experts, SystemPromptOf(messages), asked, 4 * n)) {
       if (similarity >= kLeastSimilarity) ids.push_back(ids_.at(key));
     }
   }

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <stop_token>
+
 #include "absl/status/statusor.h"
 
 #include "core/memory/memory_budget.h"
@@ -17,6 +19,15 @@ absl::StatusOr<Trainer::Likelihood> ServedLikelihood(const Expert& expert,
                                                      const DeltaSnapshot& deltas,
                                                      const TrainingSequence& sequence,
                                                      WorkerPool& pool, MemoryBudget& budget);
+
+// The likelihood of all targets of a sequence as the expert answers (rounded activations), in
+// passes of few tokens that give way to answers. Memory is charged while it lasts. kCancelled if
+// `stop` was requested.
+absl::StatusOr<Trainer::Likelihood> AnsweredLikelihood(const Expert& expert,
+                                                       const LinearDeltaSet* deltas,
+                                                       const TrainingSequence& sequence,
+                                                       WorkerPool& pool, MemoryBudget& budget,
+                                                       const std::stop_token& stop);
 
 // The tokens that ServedLikelihood looks at, as a sequence of their own.
 TrainingSequence ServedPart(const TrainingSequence& sequence);

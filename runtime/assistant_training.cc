@@ -114,7 +114,9 @@ void Assistant::TrainIfIdle() {
   idle_tried_change_ = change;
   is_idle_training_ = true;
   idle_trainer_ = std::jthread([this, expert](std::stop_token stop) {
-    const absl::StatusOr<TrainingReport> report = Train(RequestForIdle(expert), stop);
+    TrainingRequest request = RequestForIdle(expert);
+    request.n_report_cases = 0;  // Nobody reads it.
+    const absl::StatusOr<TrainingReport> report = Train(request, stop);
     if (!absl::IsCancelled(report.status())) {
       Event event;
       event.kind = report.ok() ? "trained" : "training_failed";

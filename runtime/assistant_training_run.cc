@@ -73,10 +73,10 @@ absl::StatusOr<AdapterTrainingResult> Assistant::TrainInStretches(const BaseId& 
     const bool is_paused = !cancel.stop_requested() &&
                            ((was_asked && absl::IsCancelled(result.status())) || lost_room);
     if (!is_paused) return result;
-    lease = Lease();
     last.phase = TrainingProgress::Phase::kPaused;
     bytes = std::max(bytes, std::exchange(last.memory_bytes, 0));
     NoteTraining(last);
+    lease = Lease();
     COTERIE_ASSIGN_OR_RETURN(lease, ResumeTraining(base, bytes, cancel));
   }
 }
@@ -116,6 +116,18 @@ absl::StatusOr<TrainingReport> Assistant::TrainOn(absl::Span<const Interaction> 
     COTERIE_RETURN_IF_ERROR(interactions_->MarkTrained(name, set.through_change));
   }
   std::vector<LinearDelta> deltas = std::exchange(report.result.deltas, {});
+  if (judge && request.n_report_cases > 0) {
+    HeldOutCaseOptions options;
+    options.max_cases = static_cast<size_t>(request.n_report_cases);
+    options.max_example_tokens = configuration_.learning.retrieval_tokens;
+    const std::vector<HeldOutCase> cases =
+        MakeHeldOutCases(interactions, set, ExpertOf(lease).tokenizer(), chat_template, options);
+    COTERIE_ASSIGN_OR_RETURN(const DeltaSnapshot candidate,
+                             LinearDeltaSet::Create(ExpertOf(lease).spec(), "candidate", deltas));
+    // Whether it can be measured or not decides nothing.
+    report.compared = MeasureHeldOut(ExpertOf(lease), *candidate, cases, pool_, budget_, cancel)
+                          .value_or(HeldOutReport());
+  }
   if (judge && !report.result.gate.promote) return report;
 
   Adapter adapter;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "lora/adapter_training.h"
+#include "lora/held_out_report.h"
 #include "lora/training_set.h"
 
 namespace coterie {
@@ -23,6 +24,8 @@ struct TrainingRequest {
   std::string replay;
   TrainingSetOptions set;
   GateOptions gate;
+  // Held-out cases that the report compares examples and adapter on; 0: none.
+  int64_t n_report_cases = 16;
 };
 
 struct TrainingReport {
@@ -32,6 +35,7 @@ struct TrainingReport {
   int64_t n_held_out = 0;
   std::vector<LeftOut> left_out;
   AdapterTrainingResult result;  // Without the deltas.
+  HeldOutReport compared;        // Without cases where it was not asked for or had no room.
 };
 
 }  // namespace coterie

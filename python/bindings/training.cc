@@ -188,6 +188,7 @@ TrainingRequest TrainingRequestFrom(const std::string& expert, const Fields& fie
   reader.Read("replay", request.replay);
   reader.Read("largest_forgetting", request.gate.largest_forgetting);
   reader.Read("held_out_share", request.set.held_out_share);
+  reader.Read("report_cases", request.n_report_cases);
   reader.Read("max_tokens", request.set.max_tokens);
   return request;
 }
@@ -206,6 +207,15 @@ Fields TrainingReportFields(const TrainingReport& report) {
   d["held_out_before"] = gate.held_out_before;
   d["held_out_after"] = gate.held_out_after;
   d["forgetting"] = gate.forgetting;
+  py::dict compared;
+  if (report.compared.n_cases > 0) {
+    compared["base"] = report.compared.base;
+    compared["base_retrieval"] = report.compared.base_retrieval;
+    compared["adapter"] = report.compared.adapter;
+    compared["adapter_retrieval"] = report.compared.adapter_retrieval;
+  }
+  d["compared"] = compared;
+  d["compared_cases"] = report.compared.n_cases;
   d["seconds"] = report.result.seconds;
   d["tokens_per_second"] = report.result.tokens_per_second;
   d["memory_bytes"] = report.result.memory_bytes;

@@ -49,7 +49,7 @@ class TrainingOptions(TrainerOptions, total=False):
     0.25 (of general text, against forgetting) · replay: a UTF-8 text file to rehearse beside the
     passages that are built in, the configuration's if not given · largest_forgetting 0.05 (nats a
     token that general text may lose) · held_out_share 0.2 · max_tokens 1024 (longer examples are
-    left out)
+    left out) · report_cases 16 (held back, that the report compares on)
     """
 
     adapter: str
@@ -59,6 +59,7 @@ class TrainingOptions(TrainerOptions, total=False):
     replay: str | os.PathLike[str]
     largest_forgetting: float
     held_out_share: float
+    report_cases: int
     max_tokens: int
 
 
@@ -77,6 +78,10 @@ class TrainingReport:
     held_out_before: float
     held_out_after: float
     forgetting: float  # On general text, against the base.
+    # Of some cases held back, as they are answered: "base", "base_retrieval" (shown the nearest
+    # answers of those learnt from), "adapter", "adapter_retrieval"; smaller is better.
+    compared: dict[str, float]
+    compared_cases: int
     seconds: float
     tokens_per_second: float
     memory_bytes: int  # Beside the expert's weights.

@@ -145,6 +145,14 @@ def _print(result: Any) -> None:
         ),
     ]
     print_table(("", ""), rows)
+    if result.compared:
+        print_table(
+            (f"{result.compared_cases} cases held back", "nats a token"),
+            [
+                (how.replace("_", " + "), f"{nats:.3f}")
+                for how, nats in sorted(result.compared.items(), key=lambda row: -row[1])
+            ],
+        )
     name = f"{result.adapter} " if result.promoted else ""
     typer.echo(f"{name}{result.verdict}")
 
