@@ -1,5 +1,5 @@
 // Speed and memory of LoRA training steps on one model file: one JSON object.
-//   training_bench MODEL.gguf [TOKENS=512] [LOSS_SHARE=1] [TOP_LAYERS=0] [STEPS=5] [f32|bf16]
+//   training_bench MODEL.gguf [TOKENS=512] [LOSS_SHARE=1] [TOP_LAYERS=0] [STEPS=5] [auto|f32|bf16]
 // One sequence of random tokens, rank 8 on all linear layers, the last LOSS_SHARE of it in the
 // loss. Steps are checked: the same sequence again and again must be learnt. With TOP_LAYERS the
 // first step makes the inputs of the adapted layers, which the others find again.
@@ -73,7 +73,7 @@ int Run(const std::string& path, int64_t n_tokens, double loss_share, int64_t to
       {"engine", "coterie"},
       {"model", path},
       {"isa", std::string(TrainingKernels().isa)},
-      {"dtype", trainer->is_bf16() ? "bfloat16" : "float32"},
+      {"precision", std::string(PrecisionName(precision))},
       {"tokens", n_tokens},
       {"loss_share", loss_share},
       {"top_layers", top_layers},
@@ -95,14 +95,11 @@ int main(int argc, char** argv) {
   if (argc < 2) {
     std::fprintf(stderr,
                  "usage: training_bench MODEL.gguf [TOKENS] [LOSS_SHARE] [TOP_LAYERS] [STEPS] "
-                 "[f32|bf16]\n");
+                 "[auto|f32|bf16]\n");
     return 2;
   }
   const auto argument = [&](int i, const char* fallback) { return argc > i ? argv[i] : fallback; };
-  const std::string precision = argument(6, "auto");
   return coterie::Run(argv[1], std::atoll(argument(2, "512")), std::atof(argument(3, "1")),
                       std::atoll(argument(4, "0")), std::atoi(argument(5, "5")),
-                      precision == "f32"    ? coterie::TrainingPrecision::kF32
-                      : precision == "bf16" ? coterie::TrainingPrecision::kBF16
-                                            : coterie::TrainingPrecision::kAuto);
+                      coterie::Require(coterie::PrecisionFromName(argument(6, "auto"))));
 }

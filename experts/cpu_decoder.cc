@@ -27,15 +27,6 @@ void Prefetch(const MatrixView& b, int64_t begin, int64_t end) {
   }
 }
 
-QuantizedActivations RowsOf(const QuantizedActivations& all, int64_t begin, int64_t end) {
-  QuantizedActivations rows = all;
-  rows.n_tokens = end - begin;
-  rows.values += begin * all.n_cols;
-  rows.scales += begin * (all.n_cols / kActivationBlock);
-  rows.sums += begin * (all.n_cols / (kActivationBlock / 2));
-  return rows;
-}
-
 }  // namespace
 
 int64_t CpuDecoder::Place(const ArchSpec& spec, int64_t n_rows, int64_t n_logit_rows, int n_workers,
@@ -161,7 +152,7 @@ void CpuDecoder::Multiply(const Phase& phase) {
   ForRowRanges(phase.n_rows, [&](int64_t begin, int64_t end) {
     if (activations_ == Activations::kInt8) {
       kernels_.quantize_activations(phase.input + begin * phase.n_cols, phase.n_cols,
-                                    RowsOf(quantized, begin, end));
+                                    quantized.Rows(begin, end));
     }
     for (size_t p = 0; p < phase.products.size(); ++p) {
       ForDeltas(phase, p, begin, end,

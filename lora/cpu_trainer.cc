@@ -79,6 +79,7 @@ absl::StatusOr<std::unique_ptr<Trainer>> CpuTrainer::Make(const ArchSpec& spec,
   shape.n_rows = shape.max_sequence = max_tokens;
   shape.n_workers = pool.n_workers();
   COTERIE_ASSIGN_OR_RETURN(shape.is_bf16, WantsBF16(options.precision));
+  shape.as_served = options.precision == TrainingPrecision::kAuto;
   const LoraPlan plan(spec, options);
   COTERIE_ASSIGN_OR_RETURN(Reservation reservation, TakeMemory(spec, options, plan, budget, shape));
   return std::unique_ptr<Trainer>(

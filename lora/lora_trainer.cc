@@ -301,7 +301,8 @@ std::string LoraTrainer::Fingerprint() const {
   std::string text =
       absl::StrCat(Kind(), ";", options_.rank, ";", options_.alpha, ";", options_.rslora, ";",
                    options_.top_layers, ";", options_.seed, ";", options_.learning_rate, ";",
-                   options_.warmup_steps, ";", options_.total_steps, ";", is_bf16(), ";");
+                   options_.warmup_steps, ";", options_.total_steps, ";", is_bf16(), ";",
+                   PrecisionName(options_.precision), ";");
   for (const LoraPair& pair : plan_.pairs()) {
     absl::StrAppend(&text, pair.layer, LayerLinearName(pair.linear), pair.shape.in, "x",
                     pair.shape.out, ";");

@@ -51,10 +51,17 @@ struct TrainingExample {
 
 enum class Recompute : uint8_t { kNone, kPartial, kFull };
 enum class TrainingPrecision : uint8_t {
-  kAuto,  // bf16 products where the CPU has them, else f32.
+  // As the expert answers: products with quantised weights on 8-bit inputs, and their backward
+  // products on 8-bit gradients; all others in bf16 where the CPU has them, else in f32.
+  kAuto,
   kF32,
   kBF16,
 };
+
+// "auto", "f32", "bf16".
+absl::string_view PrecisionName(TrainingPrecision precision);
+// kInvalidArgument for another name.
+absl::StatusOr<TrainingPrecision> PrecisionFromName(absl::string_view name);
 
 // Defaults by the evidence of the LoRA literature at this scale; see docs/learning.md.
 struct TrainerOptions {

@@ -1,7 +1,8 @@
 #pragma once
 
 // Attention of one head over one sequence, forward and backward, by tiles of scores that are made
-// again in the backward pass (FlashAttention-2, arXiv 2307.08691, section 3.1). All in f32.
+// again in the backward pass (FlashAttention-2, arXiv 2307.08691, section 3.1). Products in the
+// precision of the tape, softmax in f32.
 
 #include <cstdint>
 

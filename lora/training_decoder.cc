@@ -93,23 +93,69 @@ void TrainingDecoder::Multiply(Direction direction, const MatrixView& w, int64_t
   }
 }
 
+bool TrainingDecoder::IsAsServed(const LinearWeights& linear) const {
+  return shape_.as_served && Traits(linear.w.type).block_values > 1;
+}
+
+bool TrainingDecoder::IsBackwardQ8(const LinearWeights& linear) const {
+  return IsAsServed(linear) && linear.w.n_rows % kActivationBlock == 0;
+}
+
+// Rows [begin, end) of a gradient, from `values` [end - begin, part.dy->n_cols].
+void TrainingDecoder::PutGradient(const Return& part, const float* values, int64_t begin,
+                                  int64_t end) const {
+  const int64_t n = part.dy->n_cols;
+  if (IsBackwardQ8(*part.linear)) {
+    const auto all = QuantizedActivations::In(part.quantized, n_rows_, n);
+    kernels_.quantize_activations(values, n, all.Rows(begin, end));
+  }
+  for (int64_t row = begin; row < end; ++row) part.dy->Put(row, 0, values + (row - begin) * n, n);
+}
+
+TrainingDecoder::Reads TrainingDecoder::ReadsOf(
+    absl::Span<const LinearWeights* const> linears) const {
+  Reads reads;
+  for (const LinearWeights* linear : linears) {
+    (IsAsServed(*linear) ? reads.quantized : reads.rounded) = true;
+  }
+  return reads;
+}
+
+// Rows [begin, end) of a product's input, from `values` [end - begin, rows.n_cols].
+void TrainingDecoder::PutInput(const Reads& reads, const ActivationRows& rows, const float* values,
+                               int64_t begin, int64_t end) const {
+  if (reads.quantized) {
+    const auto all = QuantizedActivations::In(at_.quantized, n_rows_, rows.n_cols);
+    kernels_.quantize_activations(values, rows.n_cols, all.Rows(begin, end));
+  }
+  if (!reads.rounded) return;
+  for (int64_t row = begin; row < end; ++row) {
+    rows.Put(row, 0, values + (row - begin) * rows.n_cols, rows.n_cols);
+  }
+}
+
 void TrainingDecoder::MultiplyPiece(const Product& product, int64_t begin, int64_t end,
                                     int worker) const {
   const MatrixView& w = product.linear->w;
-  const ProductOutput y{product.y, w.n_rows, product.add};
   uint8_t* scratch = ProductScratch(worker);
-  bool add = product.add;
+  if (IsAsServed(*product.linear)) {
+    kernels_.matmul_q8(w, begin, end, QuantizedActivations::In(at_.quantized, n_rows_, w.n_cols),
+                       product.y, w.n_rows, scratch);
+  } else {
+    Multiply(Direction::kForward, w, begin, end, *product.in, 0, n_rows_,
+             {product.y, w.n_rows, false}, scratch);
+  }
   if (const LoraPair* pair = PairOf(product.which)) {
     const float* h = at_.tapes[static_cast<size_t>(layer_)].h[static_cast<int>(product.which)];
-    training_.backward_f32(parameters_->Bt(*pair), begin, end, {h, n_rows_, pair->rank}, y,
-                           scratch);
-    add = true;
+    training_.backward_f32(parameters_->Bt(*pair), begin, end, {h, n_rows_, pair->rank},
+                           {product.y, w.n_rows, true}, scratch);
   }
-  Multiply(Direction::kForward, w, begin, end, *product.in, 0, n_rows_, {product.y, w.n_rows, add},
-           scratch);
-  if (product.linear->bias == nullptr) return;
   for (int64_t row = 0; row < n_rows_; ++row) {
-    kernels_.add(product.linear->bias + begin, end - begin, product.y + row * w.n_rows + begin);
+    float* y = product.y + row * w.n_rows + begin;
+    if (product.linear->bias != nullptr) kernels_.add(product.linear->bias + begin, end - begin, y);
+    if (product.plus != nullptr) {
+      kernels_.add(product.plus + row * w.n_rows + begin, end - begin, y);
+    }
   }
 }
 
@@ -139,6 +185,11 @@ void TrainingDecoder::MultiplyBackward(const Return& part, int64_t begin, int64_
     const float* dh = at_.dh[static_cast<int>(part.which)] + first_row * pair->rank;
     training_.backward_f32(parameters_->A(*pair), begin, end, {dh, n, pair->rank}, y, scratch);
     y.add = true;
+  }
+  if (IsBackwardQ8(*part.linear)) {
+    const auto dy = QuantizedActivations::In(part.quantized, n_rows_, w.n_rows);
+    training_.backward_q8(w, begin, end, dy.Rows(first_row, end_row), y, scratch);
+    return;
   }
   Multiply(Direction::kBackward, w, begin, end, *part.dy, first_row, n, y, scratch);
 }
@@ -231,17 +282,18 @@ void TrainingDecoder::Embed(const MatrixView& embedding) {
 }
 
 void TrainingDecoder::NormInto(const float* norm, const float* x,
+                               absl::Span<const LinearWeights* const> linears,
                                absl::Span<const LayerLinear> targets) {
   const int64_t d = spec_.d_model;
+  const Reads reads = ReadsOf(linears);
   ActivationRows in = at_.in;
   in.n_cols = d;
   ForRows([&](int64_t begin, int64_t end, int worker) {
     float* normed = RowScratch(worker);
     for (int64_t row = begin; row < end; ++row) {
-      float* y = normed + (row - begin) * d;
-      kernels_.rms_norm(x + row * d, norm, d, spec_.norm_epsilon, y);
-      in.Put(row, 0, y, d);
+      kernels_.rms_norm(x + row * d, norm, d, spec_.norm_epsilon, normed + (row - begin) * d);
     }
+    PutInput(reads, in, normed, begin, end);
     for (const LayerLinear which : targets) Shrink(which, normed, begin, end, worker);
   });
 }
@@ -279,7 +331,7 @@ void TrainingDecoder::PrepareHeads(const ActivationRows& raw, const ActivationRo
 void TrainingDecoder::NormQkvRopeAppend(int64_t layer, const LayerWeights& w) {
   layer_ = layer;
   const LayerTape& tape = at_.tapes[static_cast<size_t>(layer)];
-  NormInto(w.attention_norm, at_.x[static_cast<size_t>(layer)],
+  NormInto(w.attention_norm, at_.x[static_cast<size_t>(layer)], {&w.q, &w.k, &w.v},
            {LayerLinear::kQ, LayerLinear::kK, LayerLinear::kV});
   ActivationRows in = at_.in;
   in.n_cols = spec_.d_model;
@@ -308,6 +360,13 @@ void TrainingDecoder::Attend(int64_t layer) {
                             ProductScratch(worker)},
                            tape);
            }}});
+}
+
+// What attention made, as the projection reads it.
+void TrainingDecoder::PutAttended(const LayerTape& tape, const LinearWeights& o) {
+  Reads reads = ReadsOf({&o});
+  reads.rounded = false;  // It is.
+  if (!reads.quantized && PairOf(LayerLinear::kO) == nullptr) return;
   ForRows([&](int64_t begin, int64_t end, int worker) {
     float* x = RowScratch(worker);
     for (int64_t row = begin; row < end; ++row) {
@@ -315,6 +374,7 @@ void TrainingDecoder::Attend(int64_t layer) {
       const float* from = tape.attended.Get(row, 0, spec_.d_q(), to);
       if (from != to) std::memcpy(to, from, static_cast<size_t>(spec_.d_q()) * sizeof(float));
     }
+    PutInput(reads, tape.attended, x, begin, end);
     Shrink(LayerLinear::kO, x, begin, end, worker);
   });
 }
@@ -325,11 +385,7 @@ void TrainingDecoder::AddToStream(const LinearWeights& linear, const float* norm
                                   float* to) {
   const int64_t d = spec_.d_model;
   if (norm == nullptr) {
-    ForRows([&](int64_t begin, int64_t end, int) {
-      std::memcpy(to + begin * d, from + begin * d,
-                  static_cast<size_t>((end - begin) * d) * sizeof(float));
-    });
-    Run(ProductJobs({{&linear, which, &in, to, true}}));
+    Run(ProductJobs({{&linear, which, &in, to, from}}));
     return;
   }
   Run(ProductJobs({{&linear, which, &in, raw}}));
@@ -343,6 +399,7 @@ void TrainingDecoder::AddToStream(const LinearWeights& linear, const float* norm
 
 void TrainingDecoder::ProjectResidual(int64_t layer, const LayerWeights& w) {
   const LayerTape& tape = at_.tapes[static_cast<size_t>(layer)];
+  PutAttended(tape, w.o);
   AddToStream(w.o, w.post_attention_norm, LayerLinear::kO, tape.attended,
               at_.x[static_cast<size_t>(layer)], tape.raw_o, tape.x_mid);
 }
@@ -350,12 +407,13 @@ void TrainingDecoder::ProjectResidual(int64_t layer, const LayerWeights& w) {
 void TrainingDecoder::NormGateUpActivate(int64_t layer, const LayerWeights& w) {
   const LayerTape& tape = at_.tapes[static_cast<size_t>(layer)];
   const int64_t d_ff = spec_.d_ff;
-  NormInto(w.ffn_norm, tape.x_mid, {LayerLinear::kGate, LayerLinear::kUp});
+  NormInto(w.ffn_norm, tape.x_mid, {&w.gate, &w.up}, {LayerLinear::kGate, LayerLinear::kUp});
   ActivationRows in = at_.in;
   in.n_cols = spec_.d_model;
   Run(ProductJobs({{&w.gate, LayerLinear::kGate, &in, at_.wide_a},
                    {&w.up, LayerLinear::kUp, &in, at_.wide_b}}));
   const auto activate = spec_.gating == Gating::kSilu ? kernels_.silu_mul : kernels_.gelu_tanh_mul;
+  const Reads reads = ReadsOf({&w.down});
   ForRows([&](int64_t begin, int64_t end, int worker) {
     float* act = RowScratch(worker);
     float* buffer = act + kTrainingRowsPerPiece * d_ff;
@@ -365,10 +423,9 @@ void TrainingDecoder::NormGateUpActivate(int64_t layer, const LayerWeights& w) {
       tape.up.Put(row, 0, at_.wide_b + row * d_ff, d_ff);
       const float* gate = tape.gate.Get(row, 0, d_ff, buffer);
       const float* up = tape.up.Get(row, 0, d_ff, buffer + d_ff);
-      float* y = act + (row - begin) * d_ff;
-      activate(gate, up, d_ff, y);
-      at_.act.Put(row, 0, y, d_ff);
+      activate(gate, up, d_ff, act + (row - begin) * d_ff);
     }
+    PutInput(reads, at_.act, act, begin, end);
     Shrink(LayerLinear::kDown, act, begin, end, worker);
   });
 }
@@ -387,16 +444,28 @@ void TrainingDecoder::HeadChunk(const float* norm, const LinearWeights& head, in
   float* hidden = at_.hidden + first * d;
   ActivationRows in = at_.in;
   in.n_cols = d;
+  const bool as_served = IsAsServed(head);
+  const auto quantized = QuantizedActivations::In(at_.quantized, n, d);
   for (int64_t i = 0; i < n; ++i) {
     float* normed = RowScratch(0);
     kernels_.rms_norm(hidden + i * d, norm, d, spec_.norm_epsilon, normed);
-    in.Put(i, 0, normed, d);
+    if (as_served) {
+      kernels_.quantize_activations(normed, d, quantized.Rows(i, i + 1));
+    } else {
+      in.Put(i, 0, normed, d);
+    }
   }
   constexpr int64_t kHeadOutputs = 1024;
   Run({Job{(n_vocab + kHeadOutputs - 1) / kHeadOutputs, [&](int64_t piece, int worker) {
              const int64_t begin = piece * kHeadOutputs;
-             Multiply(Direction::kForward, head.w, begin, std::min(n_vocab, begin + kHeadOutputs),
-                      in, 0, n, {at_.logits, n_vocab, false}, ProductScratch(worker));
+             const int64_t end = std::min(n_vocab, begin + kHeadOutputs);
+             if (as_served) {
+               kernels_.matmul_q8(head.w, begin, end, quantized, at_.logits, n_vocab,
+                                  ProductScratch(worker));
+             } else {
+               Multiply(Direction::kForward, head.w, begin, end, in, 0, n,
+                        {at_.logits, n_vocab, false}, ProductScratch(worker));
+             }
            }}});
   // Gradients of logits take the place of the logits, in the precision of products: in bf16 they
   // fill the first half of a row.

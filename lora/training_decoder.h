@@ -60,19 +60,26 @@ class TrainingDecoder {
     int64_t n_pieces = 0;
     std::function<void(int64_t piece, int worker)> body;
   };
-  // One product y = W in + bias, with the adapter's part; added to what y holds if `add`.
+  // One product y = W in + bias, with the adapter's part, and `plus` where there is one. `in` is
+  // not read, but at_.quantized, where the product runs as served.
   struct Product {
     const LinearWeights* linear = nullptr;
     LayerLinear which = LayerLinear::kQ;
     const ActivationRows* in = nullptr;
-    float* y = nullptr;  // [n_rows, out]
-    bool add = false;
+    float* y = nullptr;           // [n_rows, out]
+    const float* plus = nullptr;  // [n_rows, out]
+  };
+  // Which roundings of an input its products read.
+  struct Reads {
+    bool rounded = false;
+    bool quantized = false;
   };
   // What one linear layer passes on: its part of dx from the gradient of its output.
   struct Return {
     const LinearWeights* linear = nullptr;
     LayerLinear which = LayerLinear::kQ;
     const ActivationRows* dy = nullptr;
+    uint8_t* quantized = nullptr;  // dy rounded to 8 bits, read instead where IsBackwardQ8.
   };
   enum class Direction : uint8_t { kForward, kBackward };
 
@@ -86,6 +93,12 @@ class TrainingDecoder {
   void Multiply(Direction direction, const MatrixView& w, int64_t begin, int64_t end,
                 const ActivationRows& x, int64_t first_row, int64_t n_rows, const ProductOutput& y,
                 uint8_t* scratch) const;
+  bool IsAsServed(const LinearWeights& linear) const;
+  bool IsBackwardQ8(const LinearWeights& linear) const;
+  void PutGradient(const Return& part, const float* values, int64_t begin, int64_t end) const;
+  Reads ReadsOf(absl::Span<const LinearWeights* const> linears) const;
+  void PutInput(const Reads& reads, const ActivationRows& rows, const float* values, int64_t begin,
+                int64_t end) const;
   void MultiplyPiece(const Product& product, int64_t begin, int64_t end, int worker) const;
   void MultiplyBackward(const Return& part, int64_t begin, int64_t end, int64_t first_row,
                         int64_t end_row, float* dx, bool add, int worker) const;
@@ -98,7 +111,9 @@ class TrainingDecoder {
   void Shrink(LayerLinear which, const float* x, int64_t begin, int64_t end, int worker) const;
   void ShrinkBackward(LayerLinear which, const float* dy, int64_t begin, int64_t end,
                       int worker) const;
-  void NormInto(const float* norm, const float* x, absl::Span<const LayerLinear> targets);
+  void NormInto(const float* norm, const float* x, absl::Span<const LinearWeights* const> linears,
+                absl::Span<const LayerLinear> targets);
+  void PutAttended(const LayerTape& tape, const LinearWeights& o);
   void AddToStream(const LinearWeights& linear, const float* norm, LayerLinear which,
                    const ActivationRows& in, const float* from, float* raw, float* to);
   void BackwardResidual(const LinearWeights& linear, const float* norm, LayerLinear which,

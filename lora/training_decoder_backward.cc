@@ -47,6 +47,7 @@ void TrainingDecoder::BackwardResidual(const LinearWeights& linear, const float*
   ActivationRows dy_rows = at_.in;
   dy_rows.n_cols = d;
   const float* dy = norm == nullptr ? at_.dx : at_.dy;
+  const Return part{&linear, which, &dy_rows, at_.quantized};
   ForRows([&](int64_t begin, int64_t end, int worker) {
     for (int64_t row = begin; row < end; ++row) {
       if (norm != nullptr) {
@@ -54,11 +55,11 @@ void TrainingDecoder::BackwardResidual(const LinearWeights& linear, const float*
         training_.rms_norm_backward(raw + row * d, norm, at_.dx + row * d, d, spec_.norm_epsilon,
                                     at_.dy + row * d);
       }
-      dy_rows.Put(row, 0, dy + row * d, d);
     }
+    PutGradient(part, dy + begin * d, begin, end);
     ShrinkBackward(which, dy + begin * d, begin, end, worker);
   });
-  std::vector<Job> jobs = {ReturnJob({{&linear, which, &dy_rows}}, d_in)};
+  std::vector<Job> jobs = {ReturnJob({part}, d_in)};
   AddGradientJobs(which, in.View(n_rows_), F32Rows(dy, n_rows_, d), jobs);
   Run(std::move(jobs));
 }
@@ -98,6 +99,8 @@ void TrainingDecoder::BackwardNormGateUpActivate(int64_t layer, const LayerWeigh
                                                   : training_.gelu_tanh_mul_backward;
   ActivationRows in = at_.in;
   in.n_cols = d;
+  const Return gate_part{&w.gate, LayerLinear::kGate, &at_.dgate, at_.quantized};
+  const Return up_part{&w.up, LayerLinear::kUp, &at_.dup, at_.quantized_beside};
   ForRows([&](int64_t begin, int64_t end, int worker) {
     float* dgate = RowScratch(worker);
     float* dup = dgate + kTrainingRowsPerPiece * d_ff;
@@ -107,16 +110,15 @@ void TrainingDecoder::BackwardNormGateUpActivate(int64_t layer, const LayerWeigh
       const float* up = tape.up.Get(row, 0, d_ff, buffer + d_ff);
       const int64_t at = (row - begin) * d_ff;
       back(gate, up, at_.wide_a + row * d_ff, d_ff, dgate + at, dup + at, buffer + 2 * d_ff);
-      at_.dgate.Put(row, 0, dgate + at, d_ff);
-      at_.dup.Put(row, 0, dup + at, d_ff);
       kernels_.rms_norm(tape.x_mid + row * d, w.ffn_norm, d, spec_.norm_epsilon, buffer);
       in.Put(row, 0, buffer, d);
     }
+    PutGradient(gate_part, dgate, begin, end);
+    PutGradient(up_part, dup, begin, end);
     ShrinkBackward(LayerLinear::kGate, dgate, begin, end, worker);
     ShrinkBackward(LayerLinear::kUp, dup, begin, end, worker);
   });
-  std::vector<Job> jobs = {ReturnJob(
-      {{&w.gate, LayerLinear::kGate, &at_.dgate}, {&w.up, LayerLinear::kUp, &at_.dup}}, at_.dy)};
+  std::vector<Job> jobs = {ReturnJob({gate_part, up_part}, at_.dy)};
   AddGradientJobs(LayerLinear::kGate, in.View(n_rows_), at_.dgate.View(n_rows_), jobs);
   AddGradientJobs(LayerLinear::kUp, in.View(n_rows_), at_.dup.View(n_rows_), jobs);
   Run(std::move(jobs));
@@ -164,6 +166,11 @@ void TrainingDecoder::BackwardNormQkvRope(int64_t layer, const LayerWeights& w) 
   const float* x = at_.x[static_cast<size_t>(layer)];
   ActivationRows in = at_.in;
   in.n_cols = d;
+  const std::vector<Return> parts = {
+      {&w.q, LayerLinear::kQ, &at_.dq, at_.quantized},
+      {&w.k, LayerLinear::kK, &at_.dk, at_.quantized_beside},
+      {&w.v, LayerLinear::kV, &at_.dv,
+       at_.quantized_beside + QuantizedActivations::Bytes(n_rows_, d_kv)}};
   ForRows([&](int64_t begin, int64_t end, int worker) {
     float* dk = RowScratch(worker);
     float* dv = dk + kTrainingRowsPerPiece * d_kv;
@@ -183,12 +190,12 @@ void TrainingDecoder::BackwardNormQkvRope(int64_t layer, const LayerWeights& w) 
       float* dq_row = at_.wide_b + row * d_q;
       BackwardHeads(tape.raw_q, w.q_norm, spec_.n_heads, dq_row, row, buffer);
       BackwardHeads(tape.raw_k, w.k_norm, spec_.n_kv_heads, dk_row, row, buffer);
-      at_.dq.Put(row, 0, dq_row, d_q);
-      at_.dk.Put(row, 0, dk_row, d_kv);
-      at_.dv.Put(row, 0, dv_row, d_kv);
       kernels_.rms_norm(x + row * d, w.attention_norm, d, spec_.norm_epsilon, buffer);
       in.Put(row, 0, buffer, d);
     }
+    PutGradient(parts[0], at_.wide_b + begin * d_q, begin, end);
+    PutGradient(parts[1], dk, begin, end);
+    PutGradient(parts[2], dv, begin, end);
     ShrinkBackward(LayerLinear::kQ, at_.wide_b + begin * d_q, begin, end, worker);
     ShrinkBackward(LayerLinear::kK, dk, begin, end, worker);
     ShrinkBackward(LayerLinear::kV, dv, begin, end, worker);
@@ -197,10 +204,7 @@ void TrainingDecoder::BackwardNormQkvRope(int64_t layer, const LayerWeights& w) 
   const bool goes_on = layer > parameters_->first_layer();
   std::vector<Job> jobs;
   if (goes_on) {
-    jobs.push_back(ReturnJob({{&w.q, LayerLinear::kQ, &at_.dq},
-                              {&w.k, LayerLinear::kK, &at_.dk},
-                              {&w.v, LayerLinear::kV, &at_.dv}},
-                             at_.dy));
+    jobs.push_back(ReturnJob(parts, at_.dy));
   }
   AddGradientJobs(LayerLinear::kQ, in.View(n_rows_), at_.dq.View(n_rows_), jobs);
   AddGradientJobs(LayerLinear::kK, in.View(n_rows_), at_.dk.View(n_rows_), jobs);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "core/kernels/kernels.h"
 #include "core/memory/areas.h"
 #include "lora/lora_parameters.h"
 
@@ -95,6 +96,15 @@ class Layouter {
     const int64_t n_angles = n * spec_.rope_dims / 2;
     at.in = Rows(std::max(spec_.d_model, spec_.d_q()));
     at.act = Rows(spec_.d_ff);
+    if (shape_.as_served) {
+      const int64_t widest = std::max({spec_.d_model, spec_.d_q(), spec_.d_ff});
+      at.quantized = areas_.Take<uint8_t>(QuantizedActivations::Bytes(n, widest));
+      if (shape_.backward) {
+        at.quantized_beside =
+            areas_.Take<uint8_t>(std::max(QuantizedActivations::Bytes(n, spec_.d_ff),
+                                          2 * QuantizedActivations::Bytes(n, spec_.d_kv())));
+      }
+    }
     // What attention needs four of, a feed-forward layer needs two of, and wider.
     const int64_t n_wide = n * std::max(spec_.d_ff, 2 * spec_.d_q());
     const int64_t n_narrow = n * spec_.d_q();
@@ -135,7 +145,8 @@ class Layouter {
     const int64_t widest = std::max({spec_.d_model, spec_.d_q(), spec_.d_ff});
     const int64_t row_floats = 3 * kTrainingRowsPerPiece * widest + 2 * widest;
     const int64_t floats = std::max(row_floats, AttentionFloats(spec_, shape_.max_sequence));
-    at.worker_bytes = TrainingScratchBytes() + (floats * 4 + 63) / 64 * 64;
+    const int64_t rest = std::max(floats * 4, MatmulScratchBytes(widest) - TrainingScratchBytes());
+    at.worker_bytes = TrainingScratchBytes() + (rest + 63) / 64 * 64;
     at.workers = areas_.Take<uint8_t>(at.worker_bytes * shape_.n_workers);
   }
 

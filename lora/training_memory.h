@@ -50,19 +50,22 @@ struct TrainingLayout {
   std::vector<float*> x;         // [n_layers + 1]: the stream before each layer, and after the last
   std::vector<LayerTape> tapes;  // [n_layers]; layers may share theirs, see Recompute
 
-  ActivationRows in;                  // [n_rows, max(d_model, d_q)], input of a product
-  ActivationRows act;                 // [n_rows, d_ff]
-  ActivationRows dgate, dup;          // [n_rows, d_ff]
-  ActivationRows dq, dk, dv;          // [n_rows, d_q], [n_rows, d_kv] twice
-  float* wide_a = nullptr;            // [n_rows, max(d_ff, 2 d_q)]
-  float* wide_b = nullptr;            // [n_rows, max(d_ff, 2 d_q)]
-  float* wide_c = nullptr;            // [n_rows, d_q]
-  float* wide_d = nullptr;            // [n_rows, d_q]
-  float* dx = nullptr;                // [n_rows, d_model], gradient of the stream
-  float* dy = nullptr;                // [n_rows, d_model]
-  float* dh[kLayerLinearCount] = {};  // [n_rows, rank]
-  float* turned = nullptr;            // [2 * kLayerLinearCount, rank, n_rows]
-  float* cos = nullptr;               // [n_rows, rope_dims / 2], and those of windowed layers
+  ActivationRows in;   // [n_rows, max(d_model, d_q)], input of a product
+  ActivationRows act;  // [n_rows, d_ff]
+  // Rounded to 8 bits, where products run as served:
+  uint8_t* quantized = nullptr;         // [n_rows, widest input]
+  uint8_t* quantized_beside = nullptr;  // [n_rows, d_ff], or [n_rows, d_kv] twice
+  ActivationRows dgate, dup;            // [n_rows, d_ff]
+  ActivationRows dq, dk, dv;            // [n_rows, d_q], [n_rows, d_kv] twice
+  float* wide_a = nullptr;              // [n_rows, max(d_ff, 2 d_q)]
+  float* wide_b = nullptr;              // [n_rows, max(d_ff, 2 d_q)]
+  float* wide_c = nullptr;              // [n_rows, d_q]
+  float* wide_d = nullptr;              // [n_rows, d_q]
+  float* dx = nullptr;                  // [n_rows, d_model], gradient of the stream
+  float* dy = nullptr;                  // [n_rows, d_model]
+  float* dh[kLayerLinearCount] = {};    // [n_rows, rank]
+  float* turned = nullptr;              // [2 * kLayerLinearCount, rank, n_rows]
+  float* cos = nullptr;                 // [n_rows, rope_dims / 2], and those of windowed layers
   float* sin = nullptr;
   float* window_cos = nullptr;
   float* window_sin = nullptr;
@@ -80,7 +83,8 @@ struct TrainingShape {
   int64_t max_sequence = 0;  // Longest of them.
   int n_workers = 1;
   bool is_bf16 = false;
-  bool backward = true;  // Else only likelihoods are wanted.
+  bool as_served = false;  // Forward products with quantised weights round inputs to 8 bits.
+  bool backward = true;    // Else only likelihoods are wanted.
   Recompute recompute = Recompute::kNone;
 };
 

@@ -5,7 +5,7 @@
 namespace coterie {
 namespace {
 
-nlohmann::json TrainerJson(const TrainingRequest& request, bool is_bf16) {
+nlohmann::json TrainerJson(const TrainingRequest& request) {
   const TrainerOptions& options = request.options;
   nlohmann::json targets = nlohmann::json::array();
   for (const LayerLinear target : options.targets) {
@@ -22,7 +22,7 @@ nlohmann::json TrainerJson(const TrainingRequest& request, bool is_bf16) {
           {"preference_beta", options.preference_beta},
           {"preference_weight", options.preference_weight},
           {"seed", options.seed},
-          {"precision", is_bf16 ? "bf16" : "f32"},  // As it was: bits depend on it.
+          {"precision", std::string(PrecisionName(options.precision))},
           {"epochs", request.n_epochs},
           {"batch_examples", request.batch_examples},
           {"replay_share", request.replay_share},
@@ -62,7 +62,7 @@ AdapterLedger LedgerOf(const TrainingSet& set, absl::Span<const Interaction> int
     for (const TrainingExample& example : *examples) ids.insert(example.id);
   }
   ledger.interactions.assign(ids.begin(), ids.end());
-  nlohmann::json trainer = TrainerJson(request, report.result.is_bf16);
+  nlohmann::json trainer = TrainerJson(request);
   trainer["experts"] = ExpertsIn(interactions);
   ledger.trainer = trainer.dump();
   ledger.metrics = MetricsJson(report).dump();
@@ -99,8 +99,7 @@ std::optional<TrainingRequest> RequestOf(const AdapterLedger& ledger, const std:
   options.preference_beta = trainer.value("preference_beta", options.preference_beta);
   options.preference_weight = trainer.value("preference_weight", options.preference_weight);
   options.seed = trainer.value("seed", options.seed);
-  options.precision =
-      trainer.value("precision", "") == "f32" ? TrainingPrecision::kF32 : TrainingPrecision::kBF16;
+  options.precision = PrecisionFromName(trainer.value("precision", "")).value_or(options.precision);
   request.n_epochs = trainer.value("epochs", request.n_epochs);
   request.batch_examples = trainer.value("batch_examples", request.batch_examples);
   request.replay_share = trainer.value("replay_share", request.replay_share);

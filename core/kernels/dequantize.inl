@@ -47,9 +47,9 @@ void DequantizeF16(const uint8_t* src, int64_t n_values, float* dst) {
 }
 
 void DequantizeBF16(const uint8_t* src, int64_t n_values, float* dst) {
-  for (int64_t i = 0; i < n_values; ++i) {
-    const uint32_t bits = static_cast<uint32_t>(ReadU16(src + 2 * i)) << 16;
-    memcpy(dst + i, &bits, 4);
+  const uint16_t* halves = reinterpret_cast<const uint16_t*>(src);
+  for (int64_t i = 0; i < n_values; i += kLanes) {
+    StoreN(dst + i, LoadBF16N(halves + i, n_values - i), n_values - i);
   }
 }
 

@@ -31,15 +31,7 @@ void LayerNorm(const float* x, const float* weight, const float* bias, int64_t n
 }
 
 void Softmax(float* x, int64_t n) {
-  float max = x[0];
-  int64_t i = 0;
-  if (n >= kLanes) {
-    Vec maxima = Load(x);
-    for (; i + kLanes <= n; i += kLanes) maxima = Max(maxima, Load(x + i));
-    max = MaxOf(maxima);
-  }
-  for (; i < n; ++i) max = x[i] > max ? x[i] : max;
-  const Vec shift = Set1(max);
+  const Vec shift = Set1(MaxOfRow(x, n));
   Map(x, n, x, [shift](Vec v) { return Exp(Sub(v, shift)); });
   const float sum = Sum(Fold(x, n, Set1(0.0f), [](Vec acc, Vec v) { return Add(acc, v); }));
   const Vec scale = Set1(1.0f / sum);

@@ -4,20 +4,11 @@ namespace coterie {
 namespace {
 
 void F32ToBF16(const float* x, int64_t n, uint16_t* y) {
-  for (int64_t i = 0; i < n; ++i) {
-    uint32_t bits;
-    memcpy(&bits, x + i, 4);
-    const bool is_nan = (bits & 0x7fffffff) > 0x7f800000;
-    bits = is_nan ? bits | 0x400000 : bits + 0x7fff + ((bits >> 16) & 1);
-    y[i] = static_cast<uint16_t>(bits >> 16);
-  }
+  for (int64_t i = 0; i < n; i += kLanes) StoreBF16N(y + i, LoadN(x + i, n - i), n - i);
 }
 
 void BF16ToF32(const uint16_t* x, int64_t n, float* y) {
-  for (int64_t i = 0; i < n; ++i) {
-    const uint32_t bits = static_cast<uint32_t>(x[i]) << 16;
-    memcpy(y + i, &bits, 4);
-  }
+  for (int64_t i = 0; i < n; i += kLanes) StoreN(y + i, LoadBF16N(x + i, n - i), n - i);
 }
 
 // With r = 1 / sqrt(mean(x^2) + epsilon): dx += r (w dy) - x r^3 / n sum(w dy x).
@@ -88,8 +79,7 @@ void GeluTanhMulBackward(const float* gate, const float* up, const float* dy, in
 }
 
 float SoftmaxLse(float* x, int64_t n) {
-  float max = x[0];
-  for (int64_t i = 1; i < n; ++i) max = x[i] > max ? x[i] : max;
+  const float max = MaxOfRow(x, n);
   const Vec shift = Set1(max);
   Map(x, n, x, [shift](Vec v) { return Exp(Sub(v, shift)); });
   const float sum = Sum(Fold(x, n, Set1(0.0f), [](Vec acc, Vec v) { return Add(acc, v); }));
@@ -120,8 +110,8 @@ void Transpose(const float* from, int64_t n_rows, int64_t n_cols, int64_t from_s
       for (int i = 0; i < kLanes; ++i) {
         out[i] = reinterpret_cast<uint8_t*>(to + (c + i) * to_stride + r);
       }
-      TransposeDwords(reinterpret_cast<const uint8_t*>(from + r * from_stride + c),
-                      from_stride * 4, out);
+      TransposeDwords(reinterpret_cast<const uint8_t*>(from + r * from_stride + c), from_stride * 4,
+                      out);
     }
     for (; c < n_cols; ++c) {
       for (int i = 0; i < kLanes; ++i) to[c * to_stride + r + i] = from[(r + i) * from_stride + c];

@@ -27,6 +27,15 @@ QuantizedActivations QuantizedActivations::In(uint8_t* memory, int64_t n_tokens,
   return out;
 }
 
+QuantizedActivations QuantizedActivations::Rows(int64_t begin, int64_t end) const {
+  QuantizedActivations rows = *this;
+  rows.n_tokens = end - begin;
+  rows.values += begin * n_cols;
+  rows.scales += begin * (n_cols / kActivationBlock);
+  rows.sums += begin * (n_cols / (kActivationBlock / 2));
+  return rows;
+}
+
 int64_t MatmulScratchBytes(int64_t n_cols) {
   const int64_t padded = RoundUp(n_cols, kChunk);
   const int64_t q8_bytes = kMaxLanes * padded                                // Unpacked rows,

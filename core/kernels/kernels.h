@@ -31,6 +31,8 @@ struct QuantizedActivations {
   static int64_t Bytes(int64_t n_tokens, int64_t n_cols);
   // Lays the arrays out in `memory` (64-byte aligned, at least Bytes()).
   static QuantizedActivations In(uint8_t* memory, int64_t n_tokens, int64_t n_cols);
+  // Those of tokens [begin, end).
+  QuantizedActivations Rows(int64_t begin, int64_t end) const;
 };
 
 // One KV head and the query heads that share it, for a run of tokens of one sequence.

@@ -83,7 +83,8 @@ void WidenTokens(const MatrixView& b, int64_t row_begin, int64_t row_end, const 
     add(row, Load, LoadF16, Store);
   }
   if (const int64_t left = row_end - row; left > 0) {
-    add(row, [left](const float* p) { return LoadN(p, left); },
+    add(
+        row, [left](const float* p) { return LoadN(p, left); },
         [left](const uint16_t* p) { return LoadF16N(p, left); },
         [left](float* p, Vec v) { StoreN(p, v, left); });
   }
@@ -93,8 +94,8 @@ void LowRankWiden(const MatrixView& b, int64_t row_begin, int64_t row_end, const
                   int64_t n_tokens, int64_t u_stride, float* y, int64_t y_stride) {
   int64_t t = 0;
   for (; t + kLowRankTokens <= n_tokens; t += kLowRankTokens) {
-    WidenTokens<kLowRankTokens>(b, row_begin, row_end, u + t * u_stride, u_stride,
-                                y + t * y_stride, y_stride);
+    WidenTokens<kLowRankTokens>(b, row_begin, row_end, u + t * u_stride, u_stride, y + t * y_stride,
+                                y_stride);
   }
   for (; t < n_tokens; ++t) {
     WidenTokens<1>(b, row_begin, row_end, u + t * u_stride, u_stride, y + t * y_stride, y_stride);

@@ -110,19 +110,15 @@ void RowsForm(const MatrixView& w, int64_t row_begin, int64_t row_end,
 // A panel: kLanes rows unpacked. Blocks are stored lane after lane, each block in rising order.
 template <class Type>
 struct Panel {
-  static constexpr int kHalfCount = Type::kHalves ? 2 : 1;
-  struct Block {
-    uint8_t q[32 * kLanes];  // [8][kLanes][4]
-    float d[kHalfCount][kLanes];
-    float m[kHalfCount][kLanes];
-  };
+  static constexpr int kHalfCount = PanelBlock<Type>::kHalfCount;
+  using Block = PanelBlock<Type>;
   static_assert(sizeof(Block) <= PanelBlockBytes(kMaxLanes, Type::kHalves));
 
   int64_t n_blocks;
   int64_t n_chunks;
   uint8_t* rows;  // [kLanes][n_chunks * 256], on their way to the blocks.
   Block* blocks;  // [8 lanes][n_chunks]
-  float* sums;    // [n_blocks][kTokenTile], of the tokens of one tile.
+  float* sums;    // [kTokenTile][8 * n_chunks], of the tokens of one tile.
 
   Block& at(int64_t block) const { return blocks[(block & 7) * n_chunks + (block >> 3)]; }
 };
@@ -188,42 +184,11 @@ void UnpackPanel(const Panel<Type>& panel, const MatrixView& w, int64_t first, i
   }
 }
 
-// Adds one block of the panel to the running sums of a tile of tokens.
-template <class Type, int kTokens>
-inline void AddBlock(const Panel<Type>& panel, const typename Panel<Type>::Block& w,
-                     const QuantizedActivations& x, int64_t token, int64_t block, Vec* acc) {
-  constexpr int kHalfCount = Panel<Type>::kHalfCount;
-  constexpr int kDwords = 8 / kHalfCount;
-  const int8_t* values = x.values + token * x.n_cols + 32 * block;
-  const float* scales = x.scales + token * (x.n_cols / 32) + block;
-  const float* sums = x.sums + token * (x.n_cols / 16) + 2 * block;
-#pragma GCC unroll 2
-  for (int half = 0; half < kHalfCount; ++half) {
-    IntVec dots[kTokens];
-    PanelDots<Type, kDwords, kTokens>(w.q + 16 * kLanes * half, values + 16 * half, x.n_cols, dots);
-    const Vec d = Load(w.d[half]), m = Load(w.m[half]);
-#pragma GCC unroll 8
-    for (int t = 0; t < kTokens; ++t) {
-      acc[t] = Fma(ToFloat(dots[t]), Mul(d, Set1(scales[t * (x.n_cols / 32)])), acc[t]);
-      if constexpr (Type::kHasBias) {
-        const float sum =
-            Type::kHalves ? sums[t * (x.n_cols / 16) + half] : panel.sums[block * kTokenTile + t];
-        acc[t] = Fma(m, Set1(sum), acc[t]);
-      }
-    }
-  }
-}
-
 template <class Type, int kTokens>
 void PanelTimesTokens(const Panel<Type>& panel, const QuantizedActivations& x, int64_t token,
                       float* y, int64_t y_stride, int64_t n_rows) {
-  const float* sums = x.sums + token * (x.n_cols / 16);
   if constexpr (Type::kHasBias && !Type::kHalves) {
-    for (int t = 0; t < kTokens; ++t, sums += x.n_cols / 16) {
-      for (int64_t b = 0; b < panel.n_blocks; ++b) {
-        panel.sums[b * kTokenTile + t] = sums[2 * b] + sums[2 * b + 1];
-      }
-    }
+    SumBlocks<Type, kTokens>(x, token, panel.n_blocks, panel.sums, 8 * panel.n_chunks);
   }
   alignas(64) float totals[kTokens][kLanes];
   for (int64_t lane = 0; lane < kChunkBlocks; ++lane) {
@@ -232,7 +197,7 @@ void PanelTimesTokens(const Panel<Type>& panel, const QuantizedActivations& x, i
     for (int t = 0; t < kTokens; ++t) acc[t] = Set1(0.0f);
     const typename Panel<Type>::Block* block = panel.blocks + lane * panel.n_chunks;
     for (int64_t b = lane; b < panel.n_blocks; b += kChunkBlocks, ++block) {
-      AddBlock<Type, kTokens>(panel, *block, x, token, b, acc);
+      AddBlock<Type, kTokens>(*block, x, token, b, panel.sums + b, 8 * panel.n_chunks, acc);
     }
 #pragma GCC unroll 8
     for (int t = 0; t < kTokens; ++t) {

@@ -104,6 +104,23 @@ inline const uint8_t* RowFrom(const MatrixView& w, int64_t row, int64_t col) {
   return w.data + (row * w.n_cols + col) / shape.values * shape.bytes;
 }
 
+// n_cols weights of a row from first_col on, the same of later rows on their way to the cache: the
+// rows of a slice lie too far apart for the hardware to foresee.
+inline void UnpackSlice(const MatrixView& w, int64_t row, int64_t first_col, int64_t n_cols,
+                        float* to) {
+  constexpr int64_t kBytesAhead = 2048, kMostRowsAhead = 32;
+  const uint8_t* from = RowFrom(w, row, first_col);
+  const BlockShape shape = ShapeOf(w.type);
+  const int64_t n_bytes = n_cols / shape.values * shape.bytes;
+  const int64_t n_rows = n_bytes * kMostRowsAhead < kBytesAhead
+                             ? kMostRowsAhead
+                             : (kBytesAhead + n_bytes - 1) / n_bytes;
+  const uint8_t* ahead = from + n_rows * (w.n_cols / shape.values * shape.bytes);
+  for (int64_t i = 0; i < n_bytes; i += 64) __builtin_prefetch(ahead + i);
+  __builtin_prefetch(ahead + n_bytes - 1);
+  DequantizeRow(w.type, from, n_cols, to);
+}
+
 // What scratch is cut into.
 struct TrainingScratch {
   explicit TrainingScratch(uint8_t* scratch)
@@ -120,9 +137,7 @@ struct PackRows {
     for (int64_t r0 = 0; r0 < n_rows; r0 += kLanes) {
       const int64_t n = n_rows - r0 < kLanes ? n_rows - r0 : kLanes;
       for (int64_t r = 0; r < n; ++r) {
-        float* row = rows + r * kMaxRowValues;
-        DequantizeRow(w.type, RowFrom(w, first_row + r0 + r, first_col), n_cols, row);
-        Product::Narrow(row, n_cols);
+        Product::UnpackRow(w, first_row + r0 + r, first_col, n_cols, rows + r * kMaxRowValues);
       }
       const int64_t n_dwords = n_cols / Product::kWidth;
       for (int64_t k = 0; k < n_dwords; k += kLanes) {
@@ -180,13 +195,16 @@ void Backward(const MatrixView& w, int64_t col_begin, int64_t col_end,
 }
 
 struct F32Product : OneF32 {
-  static void Narrow(float*, int64_t) {}
+  static void UnpackRow(const MatrixView& w, int64_t row, int64_t first_col, int64_t n_cols,
+                        float* to) {
+    DequantizeRow(w.type, RowFrom(w, row, first_col), n_cols, to);
+  }
 
   // For each 64 columns of the slice, panel[r][c] = w[first_row + r, first_col + c].
   static void PackColumns(const MatrixView& w, int64_t first_row, int64_t n_rows, int64_t first_col,
                           int64_t n_cols, int64_t rows_per_panel, float* rows, float* panel) {
     for (int64_t r = 0; r < n_rows; ++r) {
-      DequantizeRow(w.type, RowFrom(w, first_row + r, first_col), n_cols, rows);
+      UnpackSlice(w, first_row + r, first_col, n_cols, rows);
       for (int64_t c = 0; c < n_cols; c += kLanes) {
         float* to = panel + (c / kPanelColumns * rows_per_panel + r) * kPanelColumns;
         Store(to + c % kPanelColumns, LoadN(rows + c, n_cols - c));

@@ -19,7 +19,9 @@
 #include "core/kernels/block_readers_avx2.inl"
 #include "core/kernels/dequantize.inl"
 #include "core/kernels/vector_math.inl"
+#include "core/kernels/panel_q8.inl"
 #include "core/kernels/matmul_training.inl"
+#include "core/kernels/matmul_training_q8.inl"
 #include "core/kernels/elementwise_training.inl"
 #include "core/kernels/training_table.inl"
 // clang-format on

@@ -30,7 +30,7 @@ const TrainingKernelTable& Choose() {
 }  // namespace
 
 // A panel of 512 elements of 64 columns, and 16 rows of 1024 values on their way into it.
-int64_t TrainingScratchBytes() { return (512 * 64 + 16 * 1024) * 4 + 64; }
+int64_t TrainingScratchBytes() { return (512 * 64 + 16 * 1024) * 4 + 1024; }
 
 const TrainingKernelTable& TrainingKernels() {
   static const TrainingKernelTable& chosen = Choose();

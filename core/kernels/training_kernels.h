@@ -10,6 +10,7 @@
 
 #include "absl/strings/string_view.h"
 
+#include "core/kernels/kernels.h"
 #include "core/kernels/tensor_type.h"
 
 namespace coterie {
@@ -54,6 +55,13 @@ struct TrainingKernelTable {
                        const ProductInput<uint16_t>& x, const ProductOutput& y, uint8_t* scratch);
   void (*backward_bf16)(const MatrixView& w, int64_t col_begin, int64_t col_end,
                         const ProductInput<uint16_t>& x, const ProductOutput& y, uint8_t* scratch);
+
+  // backward_f32 with 8-bit operands: x as it is, and the weights rounded to 8 bits, each column of
+  // 32 rows with a scale of its own (int8 gradients of inputs as in arXiv 2304.13013). w is of a
+  // quantised type, w.n_rows == x.n_cols. What is not finite counts as 0.
+  //   Error  1 / 254 of the largest |w| of 32 rows in each term, and that of backward_f32.
+  void (*backward_q8)(const MatrixView& w, int64_t col_begin, int64_t col_end,
+                      const QuantizedActivations& x, const ProductOutput& y, uint8_t* scratch);
 
   // bf16 to nearest even, in place allowed (y at x); and back.
   void (*f32_to_bf16)(const float* x, int64_t n, uint16_t* y);

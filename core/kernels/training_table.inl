@@ -14,6 +14,7 @@ constexpr TrainingKernelTable MakeTrainingTable(absl::string_view isa, BF16Produ
       .backward_f32 = Backward<F32Product>,
       .forward_bf16 = forward_bf16,
       .backward_bf16 = backward_bf16,
+      .backward_q8 = BackwardQ8,
       .f32_to_bf16 = F32ToBF16,
       .bf16_to_f32 = BF16ToF32,
       .rms_norm_backward = RmsNormBackward,

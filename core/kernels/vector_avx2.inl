@@ -78,6 +78,36 @@ inline void StoreF16N(uint16_t* p, Vec v, int64_t n) {
   memcpy(p, padded, static_cast<size_t>(n < 8 ? n : 8) * 2);
 }
 
+inline Vec LoadBF16N(const uint16_t* p, int64_t n) {
+  __m128i halves;
+  if (n >= 8) {
+    halves = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  } else {
+    uint16_t padded[8] = {};
+    memcpy(padded, p, static_cast<size_t>(n) * 2);
+    halves = _mm_loadu_si128(reinterpret_cast<const __m128i*>(padded));
+  }
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16));
+}
+inline void StoreBF16N(uint16_t* p, Vec v, int64_t n) {
+  const __m256i bits = _mm256_castps_si256(v);
+  const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+  const __m256i rounded = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd);
+  const __m256i quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x400000));
+  const __m256 is_nan = _mm256_cmp_ps(v, v, _CMP_UNORD_Q);
+  const __m256i kept =
+      _mm256_srli_epi32(_mm256_blendv_epi8(rounded, quiet, _mm256_castps_si256(is_nan)), 16);
+  const __m128i halves =
+      _mm_packus_epi32(_mm256_castsi256_si128(kept), _mm256_extracti128_si256(kept, 1));
+  if (n >= 8) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), halves);
+    return;
+  }
+  uint16_t padded[8];
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(padded), halves);
+  memcpy(p, padded, static_cast<size_t>(n) * 2);
+}
+
 template <bool kSigned>
 inline Vec LoadBytes(const uint8_t* p, int offset) {
   const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
@@ -97,6 +127,16 @@ inline int32_t StoreInt8(int8_t* p, Vec v) {
       _mm_packs_epi32(_mm256_castsi256_si128(rounded), _mm256_extracti128_si256(rounded, 1));
   _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(words, words));
   return SumOfInts(rounded);
+}
+
+inline void StoreQuads(uint8_t* p, const Vec* quad, int offset) {
+  __m256i bytes = _mm256_setzero_si256();
+  for (int i = 3; i >= 0; --i) {
+    const __m256i v = _mm256_add_epi32(_mm256_cvtps_epi32(quad[i]), _mm256_set1_epi32(offset));
+    bytes =
+        _mm256_or_si256(_mm256_slli_epi32(bytes, 8), _mm256_and_si256(v, _mm256_set1_epi32(0xff)));
+  }
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), bytes);
 }
 
 inline Vec ToFloat(IntVec a) { return _mm256_cvtepi32_ps(a); }

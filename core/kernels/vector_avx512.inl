@@ -67,6 +67,20 @@ inline void StoreF16N(uint16_t* p, Vec v, int64_t n) {
   _mm256_mask_storeu_epi16(p, FirstLanes(n), _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
 }
 
+inline Vec LoadBF16N(const uint16_t* p, int64_t n) {
+  const __m256i halves = _mm256_maskz_loadu_epi16(FirstLanes(n), p);
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
+}
+inline void StoreBF16N(uint16_t* p, Vec v, int64_t n) {
+  const __m512i bits = _mm512_castps_si512(v);
+  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+  const __m512i rounded = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
+  const __m512i quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x400000));
+  const __m512i kept =
+      _mm512_mask_mov_epi32(rounded, _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q), quiet);
+  _mm256_mask_storeu_epi16(p, FirstLanes(n), _mm512_cvtepi32_epi16(_mm512_srli_epi32(kept, 16)));
+}
+
 template <bool kSigned>
 inline Vec LoadBytes(const uint8_t* p, int offset) {
   const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
@@ -78,6 +92,16 @@ inline int32_t StoreInt8(int8_t* p, Vec v) {
   const __m512i rounded = _mm512_cvtps_epi32(v);
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtsepi32_epi8(rounded));
   return _mm512_reduce_add_epi32(rounded);
+}
+
+inline void StoreQuads(uint8_t* p, const Vec* quad, int offset) {
+  __m512i bytes = _mm512_setzero_si512();
+  for (int i = 3; i >= 0; --i) {
+    const __m512i v = _mm512_add_epi32(_mm512_cvtps_epi32(quad[i]), _mm512_set1_epi32(offset));
+    bytes =
+        _mm512_or_si512(_mm512_slli_epi32(bytes, 8), _mm512_and_si512(v, _mm512_set1_epi32(0xff)));
+  }
+  _mm512_storeu_si512(p, bytes);
 }
 
 inline Vec ToFloat(IntVec a) { return _mm512_cvtepi32_ps(a); }

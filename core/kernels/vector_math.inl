@@ -62,6 +62,18 @@ inline void Map2(const float* a, const float* b, int64_t n, float* y, Op op) {
   for (; i + kLanes <= n; i += kLanes) Store(y + i, op(Load(a + i), Load(b + i)));
   if (i < n) StoreN(y + i, op(LoadN(a + i, n - i), LoadN(b + i, n - i)), n - i);
 }
+// The largest of n >= 1 values.
+inline float MaxOfRow(const float* x, int64_t n) {
+  float max = x[0];
+  int64_t i = 0;
+  if (n >= kLanes) {
+    Vec maxima = Load(x);
+    for (; i + kLanes <= n; i += kLanes) maxima = Max(maxima, Load(x + i));
+    max = MaxOf(maxima);
+  }
+  for (; i < n; ++i) max = x[i] > max ? x[i] : max;
+  return max;
+}
 // Folds op(acc, x) over x; lanes beyond n see zeros.
 template <typename Op>
 inline Vec Fold(const float* x, int64_t n, Vec acc, Op op) {

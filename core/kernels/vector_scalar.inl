@@ -146,6 +146,25 @@ inline void StoreF16N(uint16_t* p, Vec v, int64_t n) {
 }
 inline void StoreF16(uint16_t* p, Vec v) { StoreF16N(p, v, kLanes); }
 
+// bf16 is the upper half of an f32; rounded to nearest even.
+inline Vec LoadBF16N(const uint16_t* p, int64_t n) {
+  return Each([&](int i) {
+    const uint32_t bits = i < n ? static_cast<uint32_t>(p[i]) << 16 : 0;
+    float value;
+    memcpy(&value, &bits, 4);
+    return value;
+  });
+}
+inline void StoreBF16N(uint16_t* p, Vec v, int64_t n) {
+  for (int i = 0; i < kLanes && i < n; ++i) {
+    uint32_t bits;
+    memcpy(&bits, &v.lane[i], 4);
+    const bool is_nan = (bits & 0x7fffffff) > 0x7f800000;
+    bits = is_nan ? bits | 0x400000 : bits + 0x7fff + ((bits >> 16) & 1);
+    p[i] = static_cast<uint16_t>(bits >> 16);
+  }
+}
+
 // kLanes bytes less offset, as floats.
 template <bool kSigned>
 inline Vec LoadBytes(const uint8_t* p, int offset) {
@@ -163,6 +182,15 @@ inline int32_t StoreInt8(int8_t* p, Vec v) {
     sum += p[i];
   }
   return sum;
+}
+
+// Four vectors rounded to whole numbers, plus offset, as bytes side by side: p [kLanes][4].
+inline void StoreQuads(uint8_t* p, const Vec* quad, int offset) {
+  for (int r = 0; r < kLanes; ++r) {
+    for (int i = 0; i < 4; ++i) {
+      p[4 * r + i] = static_cast<uint8_t>(static_cast<int32_t>(::rintf(quad[i].lane[r])) + offset);
+    }
+  }
 }
 
 inline Vec ToFloat(IntVec a) {

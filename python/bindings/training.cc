@@ -31,13 +31,6 @@ LayerLinear LinearFrom(const std::string& name) {
                                      "\"; there are q, k, v, o, gate, up and down"));
 }
 
-TrainingPrecision PrecisionFrom(const std::string& name) {
-  if (name == "auto") return TrainingPrecision::kAuto;
-  if (name == "f32") return TrainingPrecision::kF32;
-  if (name == "bf16") return TrainingPrecision::kBF16;
-  throw py::value_error(absl::StrCat("a precision is auto, f32 or bf16, not \"", name, "\""));
-}
-
 // Reads the options that are there into what has their defaults.
 class OptionReader {
  public:
@@ -70,7 +63,7 @@ TrainerOptions TrainerOptionsFrom(const Fields& fields) {
   reader.Read("seed", options.seed);
   std::string precision = "auto";
   reader.Read("precision", precision);
-  options.precision = PrecisionFrom(precision);
+  options.precision = ValueOrRaise(PrecisionFromName(precision));
   std::vector<std::string> targets;
   reader.Read("targets", targets);
   for (const std::string& target : targets) options.targets.push_back(LinearFrom(target));

@@ -23,8 +23,9 @@ class TrainerOptions(TypedDict, total=False):
     rank 8 · alpha 2 * rank · rslora False (scale alpha / sqrt(rank)) · targets all of "q", "k",
     "v", "o", "gate", "up", "down" · top_layers 0 (all) · learning_rate 1e-3 · warmup_steps 10 ·
     clip_norm 1.0 · weight_decay 0 · preference_beta 0.1 ·
-    preference_weight 0.2 · seed 0 · precision "auto" ("bf16" where
-    the CPU has it, else "f32")
+    preference_weight 0.2 · seed 0 · precision "auto" (products
+    with quantised weights in 8 bits, as when the expert answers, the others in bf16 where the CPU
+    has it, else f32), "bf16" or "f32"
     """
 
     rank: int
@@ -137,5 +138,8 @@ class Trainer:
 
     @property
     def precision(self) -> str:
-        """Either "bf16" or "f32": of products; sums and matrices of the adapter are f32."""
+        """Either "bf16" or "f32": of products that do not run in 8 bits (precision "auto").
+
+        Sums and the matrices of the adapter are f32.
+        """
         return "bf16" if self._core.is_bf16 else "f32"

@@ -128,6 +128,72 @@ TEST_P(TrainingProductTest, BackwardIsTheProductWithTheColumns) {
   }
 }
 
+class QuantizedProductTest : public TrainingProductTest {};
+
+// 8 bits of a value that rounds to nearest, as a share of the largest beside it.
+constexpr double kRounding = 1.0 / 254;
+
+TEST_P(QuantizedProductTest, BackwardIn8BitsRoundsWeightsByColumnsOf32Rows) {
+  constexpr int64_t kEvenRows = 160;
+  for (const TrainingKernelTable* kernels : RunnableTrainingKernels()) {
+    SCOPED_TRACE(kernels->isa);
+    for (const int64_t n_tokens : kTokenCounts) {
+      // Whole numbers of which each block's largest is 127, so that x is exact in 8 bits.
+      std::vector<float> x(static_cast<size_t>(n_tokens * kEvenRows));
+      for (size_t i = 0; i < x.size(); ++i) {
+        x[i] = i % 32 == 0 ? 127.0f : static_cast<float>(static_cast<int>(i * 37 % 201) - 100);
+      }
+      AlignedBuffer memory(QuantizedActivations::Bytes(n_tokens, kEvenRows));
+      const auto quantized = QuantizedActivations::In(memory.data(), n_tokens, kEvenRows);
+      Kernels().quantize_activations(x.data(), kEvenRows, quantized);
+      MatrixView w = w_->view();
+      w.n_rows = kEvenRows;
+      std::vector<float> y(static_cast<size_t>(n_tokens * n_cols_), 3.0f);
+      kernels->backward_q8(w, 0, n_cols_, quantized, {y.data(), n_cols_, true}, scratch_.data());
+      for (int64_t t = 0; t < n_tokens; ++t) {
+        for (int64_t c = 0; c < n_cols_; c += 7) {
+          double sum = 3, allowed = 1e-4, largest = 0;
+          for (int64_t r = 0; r < kEvenRows; ++r) {
+            if (r % 32 == 0) {
+              largest = 0;
+              for (int64_t i = r; i < r + 32; ++i) {
+                largest = std::max(largest, std::fabs(static_cast<double>(At(values_, i, c))));
+              }
+            }
+            const double factor = static_cast<double>(x[static_cast<size_t>(t * kEvenRows + r)]);
+            sum += static_cast<double>(At(values_, r, c)) * factor;
+            allowed += std::fabs(factor) * largest * (kRounding + 1e-5);
+          }
+          ASSERT_NEAR(y[static_cast<size_t>(t * n_cols_ + c)], sum, allowed) << t << ", " << c;
+        }
+      }
+    }
+  }
+}
+
+TEST_P(QuantizedProductTest, BackwardIn8BitsDependsNeitherOnTheBatchNorOnTheSplit) {
+  constexpr int64_t kTokens = 19, kEvenRows = 160;
+  const std::vector<float> x = RandomFloats(kTokens * kEvenRows, 2);
+  AlignedBuffer memory(QuantizedActivations::Bytes(kTokens, kEvenRows));
+  const auto quantized = QuantizedActivations::In(memory.data(), kTokens, kEvenRows);
+  Kernels().quantize_activations(x.data(), kEvenRows, quantized);
+  MatrixView w = w_->view();
+  w.n_rows = kEvenRows;
+  for (const TrainingKernelTable* kernels : RunnableTrainingKernels()) {
+    SCOPED_TRACE(kernels->isa);
+    std::vector<float> whole(static_cast<size_t>(kTokens * n_cols_)), parts = whole;
+    kernels->backward_q8(w, 0, n_cols_, quantized, {whole.data(), n_cols_, false}, scratch_.data());
+    for (int64_t t = 0; t < kTokens; t += 3) {
+      const int64_t end = std::min(kTokens, t + 3);
+      for (int64_t c = 0; c < n_cols_; c += 256) {
+        kernels->backward_q8(w, c, std::min(n_cols_, c + 256), quantized.Rows(t, end),
+                             {parts.data() + t * n_cols_, n_cols_, false}, scratch_.data());
+      }
+    }
+    EXPECT_TRUE(whole == parts);
+  }
+}
+
 TEST_P(TrainingProductTest, BitsDependNeitherOnTheBatchNorOnTheSplit) {
   constexpr int64_t kTokens = 33;
   const int64_t split = GetParam() == TensorType::kF32 ? 64 : 256;
@@ -158,6 +224,8 @@ TEST_P(TrainingProductTest, BitsDependNeitherOnTheBatchNorOnTheSplit) {
   }
 }
 
+INSTANTIATE_TEST_SUITE_P(Types, QuantizedProductTest, ::testing::ValuesIn(testing::kQuantizedTypes),
+                         [](const auto& info) { return testing::NameOf(info.param); });
 INSTANTIATE_TEST_SUITE_P(Types, TrainingProductTest, ::testing::ValuesIn(testing::kAllTypes),
                          [](const auto& info) { return testing::NameOf(info.param); });
 
