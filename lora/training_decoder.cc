@@ -11,9 +11,8 @@
 namespace coterie {
 namespace {
 
-// Outputs that one piece of a forward product makes, and columns of a backward one.
+// Outputs that one piece of a forward product makes.
 constexpr int64_t kOutputsPerPiece = 2 * kTrainingAlign;
-constexpr int64_t kBlockColumns = 256;
 
 constexpr int64_t kMaxPairs = ArchSpec::kMaxHeadDim / 2;
 
@@ -222,16 +221,36 @@ TrainingDecoder::Job TrainingDecoder::ReturnJob(std::vector<Return> parts, float
           }};
 }
 
-// gradient [rank, rows.n_cols] += sum over rows of factors [rank, n_rows] times the row.
+// gradient [rank, rows.n_cols] += sum over rows of factors [rank, n_rows] times the row. Factors
+// are as Turn leaves them.
 TrainingDecoder::Job TrainingDecoder::GradientJob(const MatrixView& rows, const float* factors,
                                                   int64_t rank, float* gradient) {
   const int64_t n_cols = rows.n_cols;
   return {(n_cols + kBlockColumns - 1) / kBlockColumns, [=, this](int64_t piece, int worker) {
             const int64_t begin = piece * kBlockColumns;
-            training_.backward_f32(rows, begin, std::min(n_cols, begin + kBlockColumns),
-                                   {factors, rank, n_rows_}, {gradient, n_cols, true},
-                                   ProductScratch(worker));
+            const int64_t end = std::min(n_cols, begin + kBlockColumns);
+            const ProductOutput to{gradient, n_cols, true};
+            if (shape_.is_bf16) {
+              training_.backward_bf16(
+                  rows, begin, end, {reinterpret_cast<const uint16_t*>(factors), rank, 2 * n_rows_},
+                  to, ProductScratch(worker));
+            } else {
+              training_.backward_f32(rows, begin, end, {factors, rank, n_rows_}, to,
+                                     ProductScratch(worker));
+            }
           }};
+}
+
+// to [rank, n_rows] = h [n_rows, rank] turned. In bf16 each row of values stands in the first half
+// of its row of floats, with a zero where a last pair has but one.
+void TrainingDecoder::Turn(const float* h, int64_t rank, float* to) const {
+  training_.transpose(h, n_rows_, rank, rank, to, n_rows_);
+  if (!shape_.is_bf16) return;
+  for (int64_t r = 0; r < rank; ++r) {
+    uint16_t* narrow = reinterpret_cast<uint16_t*>(to + r * n_rows_);
+    training_.f32_to_bf16(to + r * n_rows_, n_rows_, narrow);
+    narrow[n_rows_] = 0;
+  }
 }
 
 void TrainingDecoder::AddGradientJobs(LayerLinear which, const MatrixView& input,
@@ -241,9 +260,8 @@ void TrainingDecoder::AddGradientJobs(LayerLinear which, const MatrixView& input
   const int i = static_cast<int>(which);
   float* turned_dh = at_.turned + 2 * i * pair->rank * shape_.n_rows;
   float* turned_h = turned_dh + pair->rank * shape_.n_rows;
-  training_.transpose(at_.dh[i], n_rows_, pair->rank, pair->rank, turned_dh, n_rows_);
-  training_.transpose(at_.tapes[static_cast<size_t>(layer_)].h[i], n_rows_, pair->rank, pair->rank,
-                      turned_h, n_rows_);
+  Turn(at_.dh[i], pair->rank, turned_dh);
+  Turn(at_.tapes[static_cast<size_t>(layer_)].h[i], pair->rank, turned_h);
   jobs.push_back(GradientJob(input, turned_dh, pair->rank, parameters_->gradient_a(*pair)));
   jobs.push_back(GradientJob(dy, turned_h, pair->rank, parameters_->gradient_bt(*pair)));
 }
@@ -434,81 +452,6 @@ void TrainingDecoder::DownResidual(int64_t layer, const LayerWeights& w) {
   const LayerTape& tape = at_.tapes[static_cast<size_t>(layer)];
   AddToStream(w.down, w.post_ffn_norm, LayerLinear::kDown, at_.act, tape.x_mid, tape.raw_down,
               at_.x[static_cast<size_t>(layer + 1)]);
-}
-
-// Logits of a few rows at a time: their likelihoods, and the gradients of those, which need no
-// backward pass of their own later.
-void TrainingDecoder::HeadChunk(const float* norm, const LinearWeights& head, int64_t first,
-                                int64_t n) {
-  const int64_t d = spec_.d_model, n_vocab = spec_.n_vocab;
-  float* hidden = at_.hidden + first * d;
-  ActivationRows in = at_.in;
-  in.n_cols = d;
-  const bool as_served = IsAsServed(head);
-  const auto quantized = QuantizedActivations::In(at_.quantized, n, d);
-  for (int64_t i = 0; i < n; ++i) {
-    float* normed = RowScratch(0);
-    kernels_.rms_norm(hidden + i * d, norm, d, spec_.norm_epsilon, normed);
-    if (as_served) {
-      kernels_.quantize_activations(normed, d, quantized.Rows(i, i + 1));
-    } else {
-      in.Put(i, 0, normed, d);
-    }
-  }
-  constexpr int64_t kHeadOutputs = 1024;
-  Run({Job{(n_vocab + kHeadOutputs - 1) / kHeadOutputs, [&](int64_t piece, int worker) {
-             const int64_t begin = piece * kHeadOutputs;
-             const int64_t end = std::min(n_vocab, begin + kHeadOutputs);
-             if (as_served) {
-               kernels_.matmul_q8(head.w, begin, end, quantized, at_.logits, n_vocab,
-                                  ProductScratch(worker));
-             } else {
-               Multiply(Direction::kForward, head.w, begin, end, in, 0, n,
-                        {at_.logits, n_vocab, false}, ProductScratch(worker));
-             }
-           }}});
-  // Gradients of logits take the place of the logits, in the precision of products: in bf16 they
-  // fill the first half of a row.
-  const ActivationRows dlogits{at_.logits, shape_.is_bf16 ? 2 * n_vocab : n_vocab, shape_.is_bf16};
-  Run({Job{n, [&](int64_t i, int) {
-             float* logits = at_.logits + i * n_vocab;
-             const size_t row = static_cast<size_t>(first + i);
-             const TokenId label = rows_.loss_labels[row];
-             const float wanted = logits[label];
-             nll_[row] = training_.softmax_lse(logits, n_vocab) - wanted;
-             if (!shape_.backward) return;
-             logits[label] -= 1;
-             if (shape_.is_bf16) {
-               training_.f32_to_bf16(logits, n_vocab, reinterpret_cast<uint16_t*>(logits));
-             }
-           }}});
-  if (!shape_.backward) return;
-  const bool long_blocks = Traits(head.w.type).block_values > kTrainingAlign;
-  const int64_t cols = long_blocks ? kBlockColumns : kTrainingAlign;
-  Run({Job{(d + cols - 1) / cols, [&](int64_t piece, int worker) {
-             Multiply(Direction::kBackward, head.w, piece * cols, std::min(d, (piece + 1) * cols),
-                      dlogits, 0, n, {at_.dy + first * d, d, false}, ProductScratch(worker));
-           }}});
-  Run({Job{n, [&](int64_t i, int worker) {
-             float* x = RowScratch(worker);
-             std::memcpy(x, hidden + i * d, static_cast<size_t>(d) * sizeof(float));
-             std::memset(hidden + i * d, 0, static_cast<size_t>(d) * sizeof(float));
-             training_.rms_norm_backward(x, norm, at_.dy + (first + i) * d, d, spec_.norm_epsilon,
-                                         hidden + i * d);
-           }}});
-}
-
-void TrainingDecoder::NormHead(const float* norm, const LinearWeights& head) {
-  const int64_t d = spec_.d_model, n_loss = rows_.n_loss_rows();
-  nll_.assign(static_cast<size_t>(n_loss), 0.0f);
-  const float* x = at_.x[static_cast<size_t>(spec_.n_layers)];
-  for (int64_t i = 0; i < n_loss; ++i) {
-    std::memcpy(at_.hidden + i * d, x + rows_.loss_rows[static_cast<size_t>(i)] * d,
-                static_cast<size_t>(d) * sizeof(float));
-  }
-  for (int64_t first = 0; first < n_loss && !stopped_; first += at_.head_rows) {
-    HeadChunk(norm, head, first, std::min(at_.head_rows, n_loss - first));
-  }
 }
 
 }  // namespace coterie

@@ -81,6 +81,8 @@ class TrainingDecoder {
     const ActivationRows* dy = nullptr;
     uint8_t* quantized = nullptr;  // dy rounded to 8 bits, read instead where IsBackwardQ8.
   };
+  // Columns of a piece of a backward product: whole blocks of every type.
+  static constexpr int64_t kBlockColumns = 256;
   enum class Direction : uint8_t { kForward, kBackward };
 
   const LoraPair* PairOf(LayerLinear which) const;
@@ -106,6 +108,8 @@ class TrainingDecoder {
   void AddGradientJobs(LayerLinear which, const MatrixView& input, const MatrixView& dy,
                        std::vector<Job>& jobs);
   Job GradientJob(const MatrixView& rows, const float* factors, int64_t rank, float* gradient);
+
+  void Turn(const float* h, int64_t rank, float* to) const;
 
   // h = scale * A x of rows [begin, end), and the like of gradients: dh = scale * B^T dy.
   void Shrink(LayerLinear which, const float* x, int64_t begin, int64_t end, int worker) const;
