@@ -50,7 +50,14 @@ def train(
 ) -> dict[str, Any]:
     examples = [example(expert, row) for row in read(DATA / "smart_home_train.jsonl")[:n_examples]]
     trainer = coterie.Trainer(
-        expert, max_tokens=768, rank=8, alpha=16.0, learning_rate=rate, seed=seed, warmup_steps=5
+        expert,
+        max_tokens=768,
+        rank=8,
+        alpha=16.0,
+        learning_rate=rate,
+        seed=seed,
+        warmup_steps=5,
+        total_steps=epochs * -(-len(examples) // batch),
     )
     order = random.Random(seed)
     tokens, start = 0, time.monotonic()

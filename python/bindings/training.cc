@@ -56,6 +56,7 @@ TrainerOptions TrainerOptionsFrom(const Fields& fields) {
   reader.Read("top_layers", options.top_layers);
   reader.Read("learning_rate", options.learning_rate);
   reader.Read("warmup_steps", options.warmup_steps);
+  reader.Read("total_steps", options.total_steps);
   reader.Read("clip_norm", options.clip_norm);
   reader.Read("weight_decay", options.weight_decay);
   reader.Read("preference_beta", options.preference_beta);
