@@ -7,13 +7,13 @@
 namespace coterie {
 namespace {
 
-// Rows of logits at a time are limited by this much memory.
+// Rows of logits at a time are limited by this much memory: whole tiles of a product.
 constexpr int64_t kLogitBytes = int64_t{128} << 20;
-constexpr int64_t kMinHeadRows = 32;
+constexpr int64_t kHeadRowsStep = 128;
 
 int64_t HeadRows(const ArchSpec& spec, int64_t max_tokens) {
-  const int64_t rows = kLogitBytes / (spec.n_vocab * 4);
-  return std::min(max_tokens, std::max(kMinHeadRows, rows));
+  const int64_t steps = kLogitBytes / (spec.n_vocab * 4 * kHeadRowsStep);
+  return std::min(max_tokens, kHeadRowsStep * std::max<int64_t>(1, steps));
 }
 
 TorchRotations MakeRotations(const RopeAngles& angles, int64_t n, int64_t rope_dims,
@@ -23,6 +23,23 @@ TorchRotations MakeRotations(const RopeAngles& angles, int64_t n, int64_t rope_d
   angles.Rotations(0, n, rope_dims, cos.data_ptr<float>(), sin.data_ptr<float>());
   return {cos.to(wide.device()), sin.to(wide.device())};
 }
+
+// While one lives, torch adds up in the same order every time: the backward pass of flash attention
+// otherwise does not.
+class SameOrder {
+ public:
+  SameOrder()
+      : was_(at::globalContext().deterministicAlgorithms()),
+        was_warning_(at::globalContext().deterministicAlgorithmsWarnOnly()) {
+    at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/false);
+  }
+  ~SameOrder() { at::globalContext().setDeterministicAlgorithms(was_, was_warning_); }
+  SameOrder(const SameOrder&) = delete;
+  SameOrder& operator=(const SameOrder&) = delete;
+
+ private:
+  const bool was_, was_warning_;
+};
 
 template <typename T>
 at::Tensor OnDevice(std::vector<T> values, at::ScalarType type, const at::Device& device) {
@@ -224,7 +241,8 @@ void TorchDecoder::NormHead(const float*, const LinearWeights&) {
   if (pending_.defined()) Rows(stream_).add_(pending_);
   pending_.reset();
   const int64_t n_loss = loss_rows_.size(0);
-  const at::Tensor hidden = stream_.index_select(0, loss_rows_).to(narrow_.dtype());
+  const at::Tensor hidden = dx_narrow_.narrow(0, 0, n_loss);  // Not in use yet.
+  hidden.copy_(stream_.index_select(0, loss_rows_));
   hidden_gradient_ = stream_.narrow(0, 0, n_loss);
   nll_ = at::empty({n_loss}, wide_);
   const int64_t rows = HeadRows(spec_, shape_.max_tokens);
@@ -421,6 +439,7 @@ void TorchDecoder::BackwardAttend(int64_t layer) {
     return t.narrow(1, at, n * spec_.head_dim).view({n_rows_, n, spec_.head_dim});
   };
   const int64_t window = spec_.IsWindowed(layer) ? spec_.window - 1 : -1;
+  const SameOrder same_order;
   const auto [dq, dk, dv] = at::_flash_attention_backward(
       heads(d_attended_, 0, spec_.n_heads), heads(qkv, 0, spec_.n_heads),
       heads(qkv, spec_.d_q(), spec_.n_kv_heads),
