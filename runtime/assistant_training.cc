@@ -96,7 +96,6 @@ TrainingRequest Assistant::RequestForIdle(const std::string& expert) const {
   }
   TrainingRequest request;
   request.expert = expert;
-  request.options.learning_rate = 1e-3f;  // As coterie.Assistant.train has it.
   return request;
 }
 

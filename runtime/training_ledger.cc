@@ -23,6 +23,7 @@ nlohmann::json TrainerJson(const TrainingRequest& request) {
           {"preference_weight", options.preference_weight},
           {"seed", options.seed},
           {"precision", std::string(PrecisionName(options.precision))},
+          {"device", options.device},
           {"epochs", request.n_epochs},
           {"batch_examples", request.batch_examples},
           {"replay_share", request.replay_share},
@@ -100,6 +101,7 @@ std::optional<TrainingRequest> RequestOf(const AdapterLedger& ledger, const std:
   options.preference_weight = trainer.value("preference_weight", options.preference_weight);
   options.seed = trainer.value("seed", options.seed);
   options.precision = PrecisionFromName(trainer.value("precision", "")).value_or(options.precision);
+  options.device = trainer.value("device", options.device);
   request.n_epochs = trainer.value("epochs", request.n_epochs);
   request.batch_examples = trainer.value("batch_examples", request.batch_examples);
   request.replay_share = trainer.value("replay_share", request.replay_share);

@@ -29,12 +29,12 @@ N_FIRST = 60  # Edits that the first version learns from.
 N_ASKED = 20
 
 
-def borrow(home: Path) -> None:
+def borrow(home: Path, model: str = MODEL) -> None:
     """A store with the same models and nothing else."""
     store = Store()
     (home / "models").mkdir(parents=True)
     (home / "blobs").symlink_to(store.blobs)
-    for entry in store.models.glob(f"{MODEL}*"):
+    for entry in store.models.glob(f"{model}*"):
         if entry.is_symlink():
             (home / "models" / entry.name).symlink_to(entry.resolve())
         else:
@@ -96,11 +96,7 @@ def learn(console: Console) -> None:
             learnt_s = time.monotonic() - start
             expert = ADAPTER if report.promoted else MODEL
             table["adapter"] = ask(assistant, asked, expert=expert, retrieval=False)
-            # The edits are of answers that MODEL gave: they are shown under its name.
-            both = {"adapter": ADAPTER} if report.promoted else {}
-            table["adapter, shown edits"] = ask(
-                assistant, asked, expert=MODEL, retrieval=True, **both
-            )
+            table["adapter, shown edits"] = ask(assistant, asked, expert=expert, retrieval=True)
             show(console, table, asked)
             if report.adapter == f"{ADAPTER}@2":
                 roll_back(console, assistant, home, asked)

@@ -77,7 +77,7 @@ def main() -> None:
     before = nats(coterie.Trainer(expert, max_tokens=WINDOW), parts, adapted=False)
     with tempfile.TemporaryDirectory(prefix="coterie-forgetting-") as folder:
         home = Path(folder) / "store"
-        borrow(home)
+        borrow(home, options.model)
         with coterie.Assistant.open(memory_budget="900MB", home=home) as assistant:
             edit(assistant, read(DATA / "smart_home_train.jsonl")[: options.examples])
             for i, share in enumerate(options.share or [0.25, 0.0]):

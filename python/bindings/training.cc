@@ -48,7 +48,6 @@ class OptionReader {
 TrainerOptions TrainerOptionsFrom(const Fields& fields) {
   const OptionReader reader(fields);
   TrainerOptions options;
-  options.learning_rate = 1e-3f;
   reader.Read("rank", options.rank);
   options.alpha = 2 * static_cast<float>(options.rank);
   reader.Read("alpha", options.alpha);
@@ -65,6 +64,7 @@ TrainerOptions TrainerOptionsFrom(const Fields& fields) {
   std::string precision = "auto";
   reader.Read("precision", precision);
   options.precision = ValueOrRaise(PrecisionFromName(precision));
+  reader.Read("device", options.device);
   std::vector<std::string> targets;
   reader.Read("targets", targets);
   for (const std::string& target : targets) options.targets.push_back(LinearFrom(target));

@@ -26,7 +26,7 @@ class TrainerOptions(TypedDict, total=False):
     clip_norm 1.0 · weight_decay 0 · preference_beta 0.1 ·
     preference_weight 0.2 · seed 0 · precision "auto" (products
     with quantised weights in 8 bits, as when the expert answers, the others in bf16 where the CPU
-    has it, else f32), "bf16" or "f32"
+    has it, else f32), "bf16" or "f32" · device "cpu" ("cuda": see docs/gpu.md)
     """
 
     rank: int
@@ -43,6 +43,7 @@ class TrainerOptions(TypedDict, total=False):
     preference_weight: float
     seed: int
     precision: str
+    device: str
 
 
 class TrainingOptions(TrainerOptions, total=False):

@@ -67,6 +67,9 @@ def train(
             help="Text to rehearse beside the passages that are built in.",
         ),
     ] = None,
+    device: Annotated[
+        str, typer.Option(metavar="NAME", help="cpu, or cuda where libcoterie_train is built.")
+    ] = "cpu",
     seed: Annotated[int, typer.Option(min=0, metavar="N")] = 0,
     report: Annotated[
         bool, typer.Option("--report", help="Ask some held-out prompts before and after.")
@@ -95,6 +98,7 @@ def train(
         "batch_examples": batch,
         "top_layers": top_layers,
         "targets": target or [],
+        "device": device,
         "seed": seed,
     }
     if adapter is not None:
