@@ -166,11 +166,12 @@ void TrainingDecoder::BackwardNormQkvRope(int64_t layer, const LayerWeights& w) 
   const float* x = at_.x[static_cast<size_t>(layer)];
   ActivationRows in = at_.in;
   in.n_cols = d;
-  const std::vector<Return> parts = {
-      {&w.q, LayerLinear::kQ, &at_.dq, at_.quantized},
-      {&w.k, LayerLinear::kK, &at_.dk, at_.quantized_beside},
-      {&w.v, LayerLinear::kV, &at_.dv,
-       at_.quantized_beside + QuantizedActivations::Bytes(n_rows_, d_kv)}};
+  uint8_t* beside_k = shape_.as_served
+                          ? at_.quantized_beside + QuantizedActivations::Bytes(n_rows_, d_kv)
+                          : nullptr;
+  const std::vector<Return> parts = {{&w.q, LayerLinear::kQ, &at_.dq, at_.quantized},
+                                     {&w.k, LayerLinear::kK, &at_.dk, at_.quantized_beside},
+                                     {&w.v, LayerLinear::kV, &at_.dv, beside_k}};
   ForRows([&](int64_t begin, int64_t end, int worker) {
     float* dk = RowScratch(worker);
     float* dv = dk + kTrainingRowsPerPiece * d_kv;

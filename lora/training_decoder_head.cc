@@ -16,7 +16,8 @@ void TrainingDecoder::HeadChunk(const float* norm, const LinearWeights& head, in
   ActivationRows in = at_.in;
   in.n_cols = d;
   const bool as_served = IsAsServed(head);
-  const auto quantized = QuantizedActivations::In(at_.quantized, n, d);
+  QuantizedActivations quantized;
+  if (as_served) quantized = QuantizedActivations::In(at_.quantized, n, d);
   for (int64_t i = 0; i < n; ++i) {
     float* normed = RowScratch(0);
     kernels_.rms_norm(hidden + i * d, norm, d, spec_.norm_epsilon, normed);
