@@ -13,6 +13,7 @@
 #include "absl/time/clock.h"
 #include "nlohmann/json.hpp"
 
+#include "bench/require.h"
 #include "core/threads/worker_pool.h"
 #include "experts/decoder_weights.h"
 #include "experts/model_files.h"
@@ -22,13 +23,6 @@ namespace coterie {
 namespace {
 
 constexpr int64_t kSequences = 4, kTokens = 512;
-
-template <typename T>
-T Require(absl::StatusOr<T> value) {
-  if (value.ok()) return *std::move(value);
-  std::fprintf(stderr, "%s\n", value.status().ToString().c_str());
-  std::exit(1);
-}
 
 // The generator of gpu_speed.py.
 std::vector<TrainingExample> Batch(int64_t n_vocab) {

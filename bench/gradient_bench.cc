@@ -11,6 +11,7 @@
 
 #include "nlohmann/json.hpp"
 
+#include "bench/require.h"
 #include "core/base/read_file.h"
 #include "core/kernels/training_kernels.h"
 #include "core/threads/worker_pool.h"
@@ -19,13 +20,6 @@
 
 namespace coterie {
 namespace {
-
-template <typename T>
-T Require(absl::StatusOr<T> value) {
-  if (value.ok()) return *std::move(value);
-  std::fprintf(stderr, "%s\n", value.status().ToString().c_str());
-  std::exit(1);
-}
 
 struct Difference {
   double squares = 0, of_squares = 0, dot = 0, other_squares = 0;

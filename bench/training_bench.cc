@@ -14,6 +14,7 @@
 #include "absl/time/clock.h"
 #include "nlohmann/json.hpp"
 
+#include "bench/require.h"
 #include "core/kernels/training_kernels.h"
 #include "core/threads/worker_pool.h"
 #include "experts/expert.h"
@@ -23,13 +24,6 @@
 
 namespace coterie {
 namespace {
-
-template <typename T>
-T Require(absl::StatusOr<T> value) {
-  if (value.ok()) return *std::move(value);
-  std::fprintf(stderr, "%s\n", value.status().ToString().c_str());
-  std::exit(1);
-}
 
 TrainingExample RandomExample(int64_t n_tokens, double loss_share) {
   TrainingExample example;

@@ -29,7 +29,9 @@ const TrainingKernelTable& Choose() {
 
 }  // namespace
 
-// A panel of 512 elements of 64 columns, and 16 rows of 1024 values on their way into it.
+// A panel of 512 elements of 64 columns, and 16 rows of 1024 values on their way into it. The
+// panels of the 8-bit product and the rows for them fill as much, and the sums of a tile 512 bytes
+// more.
 int64_t TrainingScratchBytes() { return (512 * 64 + 16 * 1024) * 4 + 1024; }
 
 const TrainingKernelTable& TrainingKernels() {
