@@ -146,6 +146,14 @@ def test_commands_stop_while_they_are_imported() -> None:
     assert_command_stops(["--help"], longest_s=0.15)
 
 
+def test_a_command_that_is_done_keeps_its_exit_code_while_python_takes_itself_down() -> None:
+    late = "import atexit, os, signal; atexit.register(os.kill, os.getpid(), signal.SIGINT); "
+    process = subprocess.run(
+        [sys.executable, "-c", late + COMMAND, "--version"], capture_output=True, check=False
+    )
+    assert (process.returncode, process.stderr) == (0, b"")
+
+
 def test_a_fit_stops_and_leaves_no_file(tmp_path: Path) -> None:
     output = tmp_path / "mine.gguf"
     fit = ["router", "fit", str(rows_file(tmp_path)), "-o", str(output)]
