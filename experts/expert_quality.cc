@@ -5,7 +5,6 @@
 #include <cmath>
 #include <cstddef>
 #include <filesystem>
-#include <fstream>
 #include <optional>
 
 #include "absl/strings/ascii.h"
@@ -13,7 +12,9 @@
 #include "absl/strings/str_cat.h"
 #include "nlohmann/json.hpp"
 
+#include "core/base/quote.h"
 #include "core/base/status_macros.h"
+#include "core/formats/json_file.h"
 
 namespace coterie {
 namespace {
@@ -25,7 +26,7 @@ constexpr std::array<absl::string_view, 7> kDomains = {
     "code", "math", "writing", "general", "textops", "translate", "assistant"};
 using PerDomain = std::array<double, kDomains.size()>;  // In the order of kDomains.
 
-constexpr size_t kMaxFileBytes = 1 << 20;
+constexpr int64_t kMaxFileBytes = 1 << 20;
 constexpr double kMaxAnswerSeconds = 1e6;
 
 struct KnownModel {
@@ -73,13 +74,13 @@ std::optional<double> NumberIn(const Json& object, const char* key, double most)
 absl::Status ReadDomains(const Json& domains, ExpertQuality& quality) {
   for (const auto& [domain, figures] : domains.items()) {
     if (!figures.is_object()) {
-      return absl::DataLossError(absl::StrCat("the domain \"", domain, "\" is not an object"));
+      return absl::DataLossError(absl::StrCat("the domain ", Quote(domain), " is not an object"));
     }
     const std::optional<double> share = NumberIn(figures, "quality", 1.0);
     const std::optional<double> seconds = NumberIn(figures, "answer_seconds", kMaxAnswerSeconds);
     if (!share || !seconds) {
-      return absl::DataLossError(absl::StrCat("the domain \"", domain,
-                                              "\" needs \"quality\" in [0, 1] and "
+      return absl::DataLossError(absl::StrCat("the domain ", Quote(domain),
+                                              " needs \"quality\" in [0, 1] and "
                                               "\"answer_seconds\" of at least 0"));
     }
     quality.quality[domain] = *share;
@@ -128,22 +129,20 @@ absl::StatusOr<MeasuredQuality> MeasuredQuality::Read(absl::string_view home) {
   const fs::path path = fs::path(std::string(home)) / "measurements.json";
   std::error_code error;
   if (!fs::exists(path, error)) return measured;
-  const auto lie = [&path](absl::string_view what) {
+  const auto unusable = [](absl::string_view why) {
     return absl::DataLossError(
         absl::StrCat("the measurements of experts cannot be used, measure again with `coterie "
                      "bench value --write` or delete them: ",
-                     what, ": path=", path.string()));
+                     why));
   };
-  std::ifstream stream(path, std::ios::binary);
-  std::string text(kMaxFileBytes + 1, '\0');
-  stream.read(text.data(), static_cast<std::streamsize>(text.size()));
-  text.resize(static_cast<size_t>(std::max<std::streamsize>(0, stream.gcount())));
-  if (text.size() > kMaxFileBytes) return lie("longer than 1 MiB");
-  const Json root = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (!root.is_object()) return lie("not a JSON object");
-  if (root.value("version", Json()) != 1) return lie("\"version\" is not 1");
-  const auto experts = root.find("experts");
-  if (experts == root.end() || !experts->is_array()) return lie("\"experts\" is not a list");
+  const auto lie = [&](absl::string_view what) {
+    return unusable(absl::StrCat(what, ": path=", path.string()));
+  };
+  const absl::StatusOr<Json> root = ReadJsonFile(path.string(), kMaxFileBytes);
+  if (!root.ok()) return unusable(root.status().message());
+  if (root->value("version", Json()) != 1) return lie("\"version\" is not 1");
+  const auto experts = root->find("experts");
+  if (experts == root->end() || !experts->is_array()) return lie("\"experts\" is not a list");
   for (const Json& entry : *experts) {
     const auto key = KeyOf(entry);
     if (!key.ok()) return lie(key.status().message());

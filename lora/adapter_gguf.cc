@@ -111,7 +111,7 @@ absl::StatusOr<Adapter> ReadGgufAdapter(absl::string_view path, const ArchSpec& 
     adapter.base.*identity.field = std::string(value);
   }
   COTERIE_ASSIGN_OR_RETURN(const absl::string_view name, file->GetString("coterie.name", ""));
-  if (!name.empty()) COTERIE_RETURN_IF_ERROR(CheckAdapterName(name));
+  if (!name.empty()) COTERIE_RETURN_IF_ERROR(InFile(CheckAdapterName(name), path));
   adapter.name = std::string(name);
   COTERIE_ASSIGN_OR_RETURN(const double alpha, file->GetFloat(kAlphaKey));
   if (!(std::fabs(alpha) <= 1e6)) {
@@ -122,10 +122,7 @@ absl::StatusOr<Adapter> ReadGgufAdapter(absl::string_view path, const ArchSpec& 
   for (LinearDelta& delta : adapter.deltas) {
     // An alpha of 0 stands for a scale of 1.
     delta.scale = alpha == 0 ? 1.0f : static_cast<float>(alpha / static_cast<double>(delta.rank));
-    const absl::Status fits = LinearDeltaSet::Check(spec, delta);
-    if (!fits.ok()) {
-      return absl::Status(fits.code(), absl::StrCat(fits.message(), ", file=", path));
-    }
+    COTERIE_RETURN_IF_ERROR(InFile(LinearDeltaSet::Check(spec, delta), path));
     if (HasAdjacentRows(spec)) PermuteRows(spec, RowOrder::kHuggingFace, delta);
   }
   return adapter;

@@ -53,10 +53,7 @@ absl::Status AddTensor(const SafetensorsTensor& tensor, const std::string& path,
         Quote(tensor.name), ", file=", path));
   }
   const absl::StatusOr<MatrixView> view = tensor.matrix();
-  if (!view.ok()) {
-    return absl::Status(view.status().code(),
-                        absl::StrCat(view.status().message(), ", file=", path));
-  }
+  COTERIE_RETURN_IF_ERROR(InFile(view.status(), path));
   return tensors.Add(layer, linear, is_a, tensor.name, view->type, tensor.shape, view->data);
 }
 
@@ -96,7 +93,7 @@ absl::StatusOr<Adapter> ReadPeftAdapter(absl::string_view folder) {
   adapter.base = IdentityIn(*file);
   if (adapter.base.name.empty()) adapter.base.name = config.base_name();
   if (const auto name = file->metadata().find("coterie.name"); name != file->metadata().end()) {
-    COTERIE_RETURN_IF_ERROR(CheckAdapterName(name->second));
+    COTERIE_RETURN_IF_ERROR(InFile(CheckAdapterName(name->second), path));
     adapter.name = name->second;
   }
   AdapterTensors tensors(path);

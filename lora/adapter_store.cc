@@ -40,7 +40,7 @@ using Json = nlohmann::json;
 
 constexpr char kCurrentFile[] = "current";
 constexpr char kLedgerFile[] = "ledger.json";
-constexpr int64_t kMaxLedgerBytes = 64 << 20;
+constexpr int64_t kMaxLedgerBytes = 16 << 20;
 constexpr int64_t kMaxVersion = 999999;
 
 absl::Status SystemError(absl::string_view what, const std::string& path, int error) {

@@ -12,6 +12,11 @@
 
 namespace coterie {
 
+absl::Status InFile(const absl::Status& status, absl::string_view path) {
+  if (status.ok()) return status;
+  return absl::Status(status.code(), absl::StrCat(status.message(), ", file=", path));
+}
+
 absl::Status AdapterTensors::Error(absl::string_view what, absl::string_view name) const {
   return absl::DataLossError(absl::StrCat(what, ": tensor=", Quote(name), ", file=", path_));
 }

@@ -18,6 +18,9 @@
 
 namespace coterie {
 
+// An error about a file with the file's name at its end; OK stays OK.
+absl::Status InFile(const absl::Status& status, absl::string_view path);
+
 // Collects A and B of every linear layer; both formats store A as [rank, in] and B as [out, rank].
 // Tensors live until Take. Thread-compatible.
 class AdapterTensors {

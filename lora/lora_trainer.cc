@@ -15,6 +15,9 @@ namespace {
 // Sequences beyond this many tokens are refused rather than trained at any price.
 constexpr int64_t kMaxPassTokens = 1 << 16;
 
+// More than any training takes; a checkpoint that says more is damaged.
+constexpr int64_t kMaxSteps = int64_t{1} << 40;
+
 constexpr double kLn2 = 0.69314718055994531;
 
 std::string ReferenceKey(const TrainingSequence& sequence) {
@@ -22,6 +25,15 @@ std::string ReferenceKey(const TrainingSequence& sequence) {
                     TokenBytes(sequence.labels.data(), sequence.labels.size());
   for (const bool is_target : sequence.is_target) key.push_back(is_target ? '\1' : '\0');
   return key;
+}
+
+bool AreFinite(absl::string_view floats) {
+  for (; !floats.empty(); floats.remove_prefix(sizeof(float))) {
+    float value;
+    std::memcpy(&value, floats.data(), sizeof(value));
+    if (!std::isfinite(value)) return false;
+  }
+  return true;
 }
 
 }  // namespace
@@ -343,7 +355,15 @@ absl::Status LoraTrainer::RestoreState(absl::string_view state) {
     std::memcpy(data, state.data(), n);
     state.remove_prefix(n);
   };
-  take(&n_steps_, sizeof(n_steps_));
+  int64_t n_steps = 0;
+  take(&n_steps, sizeof(n_steps));
+  if (n_steps < 0 || n_steps > kMaxSteps) {
+    return absl::DataLossError(absl::StrCat("a training checkpoint is damaged: steps=", n_steps));
+  }
+  if (!AreFinite(state)) {
+    return absl::DataLossError("a training checkpoint is damaged: a value is not finite");
+  }
+  n_steps_ = n_steps;
   for (const Array array : kKept) {
     std::vector<float> values(static_cast<size_t>(plan_.n_values()));
     take(values.data(), array_bytes);

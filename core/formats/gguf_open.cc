@@ -1,6 +1,7 @@
 // How a GgufFile is opened: one file, or the parts of a split one (llama.cpp:tools/gguf-split). The
 // first part has all keys; every part has split.no (from 0), split.count and split.tensors.count.
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -62,6 +63,11 @@ absl::StatusOr<std::unique_ptr<const GgufFile>> GgufFile::Parse(absl::Span<const
 absl::Status GgufFile::AddParts() {
   COTERIE_ASSIGN_OR_RETURN(const int64_t n_parts, GetInt("split.count", 1));
   COTERIE_ASSIGN_OR_RETURN(const int64_t index, GetInt("split.no", 0));
+  // gguf-split --merge leaves a count of 0.
+  if (n_parts < 0 || index < 0 || index >= std::max<int64_t>(1, n_parts)) {
+    return absl::DataLossError(absl::StrCat("a GGUF file is no part of a split one: split.no=",
+                                            index, ", split.count=", n_parts, ", file=", path_));
+  }
   if (n_parts <= 1) return absl::OkStatus();
   if (index != 0) {
     return absl::InvalidArgumentError(absl::StrCat(
@@ -103,13 +109,13 @@ absl::Status GgufFile::AddPart(std::unique_ptr<const GgufFile> part, int64_t ind
     return absl::DataLossError(absl::StrCat(
         "a part does not belong to this split GGUF file: split.no=", own_index, " (wanted ", index,
         "), split.count=", own_count, " (wanted ", n_parts, "), split.tensors.count=", own_total,
-        " (wanted ", total, "), file=", part->path()));
+        " (wanted ", total, "), file=", part->path(), ", first part=", path_));
   }
   for (const TensorRef& tensor : part->tensors_) {
     if (!tensor_index_.emplace(tensor.name, tensors_.size()).second) {
       return absl::DataLossError(
           absl::StrCat("a tensor stands in two parts of a split GGUF file: tensor=", tensor.name,
-                       ", file=", part->path()));
+                       ", file=", part->path(), ", first part=", path_));
     }
     tensors_.push_back(tensor);
   }

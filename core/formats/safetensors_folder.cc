@@ -75,7 +75,7 @@ absl::StatusOr<std::vector<std::string>> SafetensorsFolder::FilesOf(absl::string
   for (const auto& [path, ignored] : shards) {
     if (!Exists(path)) {
       return absl::NotFoundError(
-          absl::StrCat("a shard that the index names is missing: file=", path));
+          absl::StrCat("a shard that the index names is missing: file=", path, ", index=", index));
     }
     paths.push_back(path);
   }

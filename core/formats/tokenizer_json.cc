@@ -395,7 +395,7 @@ class EndReader {
       if (!id.is_number_unsigned() || id.get<uint64_t>() >= vocabulary_.tokens.size()) {
         return absl::DataLossError(absl::StrCat(
             "a token that begins or ends a text is no token: ", Quote(id.dump()), ", tokens=",
-            vocabulary_.tokens.size(), ", file=", file, " beside ", vocabulary_.origin));
+            vocabulary_.tokens.size(), ", file=", file, ", tokenizer=", vocabulary_.origin));
       }
       ids.push_back(id.get<TokenId>());
     }
@@ -418,11 +418,11 @@ absl::StatusOr<TokenizerVocabulary> VocabularyOf(const HuggingFaceTokenizerFiles
       {files.config, "config.json"}};
   for (const auto& [text, file] : others) {
     if (text.empty()) continue;
-    COTERIE_ASSIGN_OR_RETURN(const TokenizerJsonParts other,
-                             ReadTokenizerJson(text, absl::StrCat(files.name, "/", file)));
+    const std::string path = absl::StrCat(files.name, "/", file);
+    COTERIE_ASSIGN_OR_RETURN(const TokenizerJsonParts other, ReadTokenizerJson(text, path));
     COTERIE_RETURN_IF_ERROR(text.data() == files.tokenizer_config.data()
                                 ? ends.ReadNames(other.rest)
-                                : ends.ReadIds(other.rest, file));
+                                : ends.ReadIds(other.rest, path));
   }
   return vocabulary;
 }

@@ -90,21 +90,21 @@ TEST_F(MeasuredQualityTest, AFileThatLiesIsRefusedWithWhatIsWrongInIt) {
     return absl::StrCat(R"({"version": 1, "experts": [{"base": "b", "domains": )", domains, "}]}");
   };
   const std::pair<std::string, std::string> cases[] = {
-      {"", "not a JSON object"},
-      {"[1]", "not a JSON object"},
+      {"", "no JSON object"},
+      {"[1]", "no JSON object"},
       {"{\"version\": 2}", "\"version\" is not 1"},
       {"{\"version\": 1}", "\"experts\" is not a list"},
       {"{\"version\": 1, \"experts\": [7]}", "not an object"},
       {"{\"version\": 1, \"experts\": [{}]}", "no \"base\""},
       {"{\"version\": 1, \"experts\": [{\"base\": \"b\", \"adapter\": 1}]}", "\"adapter\""},
       {"{\"version\": 1, \"experts\": [{\"base\": \"b\"}]}", "\"domains\" is not an object"},
-      {entry("{\"code\": 1}"), "\"code\" is not an object"},
+      {entry("{\"code\": 1}"), "'code' is not an object"},
       {entry(R"({"code": {"quality": 1.5, "answer_seconds": 1}})"), "\"quality\" in [0, 1]"},
       {entry(R"({"code": {"quality": "x", "answer_seconds": 1}})"), "\"quality\" in [0, 1]"},
       {entry(R"({"code": {"quality": 0.5, "answer_seconds": -1}})"), "\"answer_seconds\""},
       {entry(R"({"code": {"quality": 0.5}})"), "\"answer_seconds\""},
-      {std::string((1 << 20) + 1, ' '), "longer than 1 MiB"},
-      {std::string(100000, '['), "not a JSON object"},
+      {std::string((1 << 20) + 1, ' '), "too long"},
+      {std::string(100000, '['), "nested too deep"},
   };
   for (const auto& [text, what] : cases) {
     EXPECT_THAT(ReadText(text).status(),

@@ -3,6 +3,7 @@
 // Files that lie, each a valid one with one thing wrong: what the tests expect to be refused, and
 // the seeds of the fuzzers.
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -33,8 +34,29 @@ std::vector<MalformedFile> MalformedRecords();
 std::vector<MalformedFile> MalformedTokenizerJson();
 std::vector<MalformedFile> MalformedShardIndexes();
 
+// Of the folder of tests/fuzz/hugging_face_draft.h, one file.
+std::vector<MalformedFile> MalformedModelConfigs();
+std::vector<MalformedFile> MalformedTokenizerConfigs();
+std::vector<MalformedFile> MalformedGenerationConfigs();
+
+// TinyModel in two parts, the other of which is valid.
+std::vector<MalformedFile> MalformedFirstParts();
+std::vector<MalformedFile> MalformedSecondParts();
+
 // adapter_config.json beside the matrices of rank 2 of up_proj of one layer.
 std::vector<MalformedFile> MalformedAdapterConfigs();
+// adapter_model.safetensors beside ValidAdapterConfig(), and GGUF adapters of TinyModel.
+std::vector<MalformedFile> MalformedAdapterTensors();
+std::vector<MalformedFile> MalformedGgufAdapters();
+// What the store of adapters keeps of a version, and which version it names as current.
+std::vector<MalformedFile> MalformedLedgers();
+std::vector<MalformedFile> MalformedCurrentVersions();
+
+// measurements.json of `coterie bench value --write`.
+std::vector<MalformedFile> MalformedMeasurements();
+
+// What no file of one JSON object may be, if at most max_bytes are read of it.
+std::vector<MalformedFile> MalformedJson(int64_t max_bytes);
 
 // One valid file of each kind.
 std::string ValidGguf();
@@ -46,5 +68,11 @@ std::string ValidRecord();
 std::string ValidTokenizerJson();
 std::string ValidShardIndex();
 std::string ValidAdapterConfig();
+std::string ValidAdapterTensors();
+std::string ValidGgufAdapter();
+std::string ValidLedger();
+std::string ValidMeasurements();
+std::string ValidFirstPart();
+std::string ValidSecondPart();
 
 }  // namespace coterie::testing

@@ -174,6 +174,54 @@ std::vector<MalformedFile> MalformedRecords() {
 
 std::string ValidRecord() { return R"({"name":"tiny","path":"model.gguf"})"; }
 
+std::vector<MalformedFile> MalformedJson(int64_t max_bytes) {
+  const auto padding = static_cast<size_t>(max_bytes);
+  return {
+      {"NoJson", "{\"a\":", kDamaged, "JSON"},
+      {"Array", "[]", kDamaged, "JSON object"},
+      {"NotUtf8", "{\"\xff\":1}", kDamaged, "JSON"},
+      {"ZeroByte", std::string("{}\0{}", 5), kDamaged, "zero byte"},
+      {"Trailing", "{}{}", kDamaged, "JSON"},
+      {"Deep", Repeat("[", 60000), kDamaged, ""},
+      {"DeepObjects", Repeat("{\"a\":", 10000), kDamaged, "nested too deep"},
+      {"Long", "{" + std::string(padding, ' ') + "}", kDamaged, "too long"},
+  };
+}
+
+std::string ValidMeasurements() {
+  return R"({"version":1,"experts":[{"base":"b","adapter":"home","domains":)"
+         R"({"code":{"quality":0.5,"answer_seconds":2}}}]})";
+}
+
+std::vector<MalformedFile> MalformedMeasurements() {
+  Files files = MalformedJson(1 << 20);
+  const auto with = [&](const char* name, absl::string_view from, absl::string_view to,
+                        const char* field) {
+    files.push_back(
+        {name, absl::StrReplaceAll(ValidMeasurements(), {{from, to}}), kDamaged, field});
+  };
+  files.push_back({"Empty", "", kDamaged, "no JSON object"});
+  with("VersionMissing", R"("version":1,)", "", "\"version\"");
+  with("VersionLater", R"("version":1)", R"("version":2)", "\"version\"");
+  with("ExpertsObject", R"("experts":[)", R"("experts":{},"others":[)", "\"experts\"");
+  with("ExpertNumber", R"("experts":[)", R"("experts":[3,)", "not an object");
+  with("BaseMissing", R"("base":"b",)", "", "\"base\"");
+  with("BaseNumber", R"("base":"b")", R"("base":3)", "\"base\"");
+  with("AdapterNumber", R"("adapter":"home")", R"("adapter":3)", "\"adapter\"");
+  with("DomainsMissing", R"("domains")", R"("realms")", "\"domains\"");
+  with("DomainNumber", R"("domains":{)", R"("domains":{"math":3,)", "'math'");
+  with("DomainHostile", R"("domains":{)", R"("domains":{"\n\u001b[2J":3,)", "'\\n\\x1b[2J'");
+  with("DomainLong", R"("domains":{)",
+       absl::StrCat("\"domains\":{\"", std::string(100000, 'x'), "\":3,"), "'xxx");
+  with("QualityAbove", "0.5", "1.5", "'code'");
+  with("QualityNegative", "0.5", "-0.1", "'code'");
+  with("QualityText", "0.5", "\"0.5\"", "'code'");
+  with("SecondsNegative", R"("answer_seconds":2)", R"("answer_seconds":-2)", "'code'");
+  with("SecondsHuge", R"("answer_seconds":2)", R"("answer_seconds":1e300)", "'code'");
+  with("SecondsMissing", R"(,"answer_seconds":2)", "", "'code'");
+  return files;
+}
+
 std::string ValidTokenizerJson() {
   return R"({"added_tokens":[{"id":3,"content":"<s>","special":true}],"normalizer":null,)"
          R"("pre_tokenizer":{"type":"ByteLevel","add_prefix_space":false,"use_regex":true},)"
@@ -232,6 +280,10 @@ std::vector<MalformedFile> MalformedShardIndexes() {
       {"ShardAbove", index("{\"a\":\"../a.safetensors\"}"), kDamaged, "tensor=a"},
       {"ShardAbsolute", index("{\"a\":\"/etc/a.safetensors\"}"), kDamaged, "tensor=a"},
       {"ShardHidden", index("{\"a\":\".safetensors\"}"), kDamaged, "tensor=a"},
+      {"ZeroByte", index("{\"a\":\"a.safetensors\"}") + std::string(1, '\0'), kDamaged,
+       "zero byte"},
+      {"ShardAbsent", index("{\"a\":\"b.safetensors\"}"), absl::StatusCode::kNotFound,
+       "b.safetensors"},
       {"ShardZeroByte", index("{\"a\":\"a\\u0000.safetensors\"}"), kDamaged, "tensor=a"},
       {"ShardOther", index("{\"a\":\"/etc/passwd\"}"), kDamaged, "tensor=a"},
       {"TensorAbsent", index("{\"c\":\"a.safetensors\"}"), kDamaged, "tensor=c"},

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 #include <filesystem>
+#include <limits>
 #include <memory>
 #include <numeric>
 #include <thread>
@@ -268,6 +269,17 @@ TEST(TrainerTest, ACheckpointThatIsDamagedOrOfOtherOptionsIsRefused) {
   EXPECT_THAT((*trainer)->RestoreState("nothing"), StatusIs(absl::StatusCode::kDataLoss, _));
   EXPECT_THAT((*trainer)->RestoreState(saved.substr(0, saved.size() - 1)),
               StatusIs(absl::StatusCode::kDataLoss, _));
+  const size_t body = saved.find('\n') + 1;
+  const float nan = std::nanf("");
+  const int64_t before_the_first = -1, endless = std::numeric_limits<int64_t>::max();
+  const auto with = [&](size_t at, const void* value, size_t n) {
+    return std::string(saved).replace(at, n, static_cast<const char*>(value), n);
+  };
+  for (const std::string& lie : {with(body, &before_the_first, 8), with(body, &endless, 8),
+                                 with(body + 8, &nan, 4), with(saved.size() - 4, &nan, 4)}) {
+    EXPECT_THAT((*trainer)->RestoreState(lie), StatusIs(absl::StatusCode::kDataLoss, _));
+  }
+  EXPECT_TRUE((*trainer)->SaveState() == saved);
   TrainerOptions other = F32Options();
   other.rank = 4;
   auto stranger = base.Make(other);

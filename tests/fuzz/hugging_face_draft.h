@@ -1,0 +1,16 @@
+#pragma once
+
+#include <string>
+
+namespace coterie::testing {
+
+// The parts of a valid Hugging Face folder beside its tokenizer.json (ValidTokenizerJson): a llama
+// of one layer, width 32 and four tokens.
+std::string TinyModelConfig();      // config.json
+std::string TinyTokenizerConfig();  // tokenizer_config.json
+std::string TinyModelWeights();     // model.safetensors
+
+// Writes into a folder what it lacks of them.
+void CompleteHuggingFaceFolder(const std::string& folder);
+
+}  // namespace coterie::testing
