@@ -1,9 +1,5 @@
 #include "tests/fuzz/targets.h"
 
-#include <unistd.h>
-
-#include <cmath>
-#include <numeric>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -14,64 +10,26 @@
 #include "core/formats/chat_template.h"
 #include "core/formats/gguf_file.h"
 #include "core/formats/safetensors_file.h"
+#include "core/formats/safetensors_folder.h"
 #include "core/formats/tokenizer.h"
+#include "core/formats/tokenizer_json.h"
 #include "core/formats/utf8.h"
 #include "experts/expert.h"
 #include "experts/expert_catalog.h"
+#include "experts/expert_quality.h"
 #include "experts/sampler.h"
 #include "experts/session.h"
 #include "experts/stop_matcher.h"
-#include "lora/adapter_config.h"
 #include "router/router.h"
 #include "runtime/configuration.h"
 #include "tests/fuzz/gguf_draft.h"
+#include "tests/fuzz/hugging_face_draft.h"
 #include "tests/fuzz/malformed_file.h"
 #include "tests/fuzz/scratch_folder.h"
-
-#include <sys/mman.h>
+#include "tests/fuzz/target_inputs.h"
 
 namespace coterie::testing {
 namespace {
-
-using Seeds = std::vector<std::string>;
-
-// Long enough for every rule of the parsers, short enough for many runs a second.
-constexpr size_t kMaxSeedBytes = 1 << 16;
-
-Seeds SeedsOf(const std::vector<MalformedFile>& malformed, Seeds valid) {
-  for (const MalformedFile& file : malformed) {
-    if (file.bytes.size() <= kMaxSeedBytes) valid.push_back(file.bytes);
-  }
-  return valid;
-}
-
-absl::Span<const uint8_t> AsBytes(absl::string_view text) {
-  return {reinterpret_cast<const uint8_t*>(text.data()), text.size()};
-}
-
-// Reads every byte, so that a sanitizer sees a span that reaches too far.
-void Touch(absl::Span<const uint8_t> bytes) {
-  volatile uint32_t sum = std::accumulate(bytes.begin(), bytes.end(), 0u);
-  static_cast<void>(sum);
-}
-
-// Bytes as a file that has a path but no place on disk.
-class MemoryFile {
- public:
-  explicit MemoryFile(absl::string_view bytes) : fd_(::memfd_create("fuzz", MFD_CLOEXEC)) {
-    COTERIE_CHECK(
-        fd_ >= 0 && ::write(fd_, bytes.data(), bytes.size()) == static_cast<ssize_t>(bytes.size()),
-        "memory holds a file");
-  }
-  ~MemoryFile() { ::close(fd_); }
-  MemoryFile(const MemoryFile&) = delete;
-  MemoryFile& operator=(const MemoryFile&) = delete;
-
-  std::string path() const { return absl::StrCat("/proc/self/fd/", fd_); }
-
- private:
-  int fd_;
-};
 
 void RunGguf(absl::string_view bytes) {
   const auto file = GgufFile::Parse(AsBytes(bytes), "fuzz.gguf");
@@ -226,13 +184,6 @@ void EncodeAndDecode(const Tokenizer& tokenizer, const std::vector<TextPiece>& p
   COTERIE_CHECK(streamed == tokenizer.Decode(encoding->ids), "a stream says what Decode says");
 }
 
-std::unique_ptr<const Tokenizer> TokenizerOf(const GgufDraft& model) {
-  const std::string bytes = model.Bytes();
-  const auto file = GgufFile::Parse(AsBytes(bytes), "tiny.gguf");
-  COTERIE_CHECK(file.ok(), "a valid model is one");
-  return *Tokenizer::FromGguf(**file);
-}
-
 // Pieces separated by zero bytes, every second one trusted.
 void RunText(absl::string_view bytes) {
   static const Tokenizer* const byte_level = TokenizerOf(TinyModel()).release();
@@ -248,13 +199,78 @@ void RunText(absl::string_view bytes) {
   EncodeAndDecode(*sentence_piece, pieces, is_text);
 }
 
-void RunAdapter(absl::string_view bytes) {
-  const auto config = AdapterConfig::Parse(bytes, "fuzz/adapter_config.json");
-  if (!config.ok()) return;
-  for (const int64_t layer : {0, 11}) {
-    const auto scale = config->ScaleOf(ModuleName(layer, LayerLinear::kUp), layer, 2);
-    COTERIE_CHECK(!scale.ok() || std::isfinite(*scale), "a scale is finite");
+// The files of a tokenizer, separated by zero bytes, which none of them may have: tokenizer.json,
+// tokenizer_config.json, generation_config.json, config.json.
+void RunTokenizerJson(absl::string_view bytes) {
+  static const ScratchFolder* const folder = new ScratchFolder;
+  const std::vector<std::string> parts = absl::StrSplit(bytes, absl::MaxSplits('\0', 3));
+  const char* const names[] = {"tokenizer.json", "tokenizer_config.json", "generation_config.json",
+                               "config.json"};
+  for (size_t i = 0; i < std::size(names); ++i) {
+    folder->Write(names[i], i < parts.size() ? parts[i] : "");
   }
+  const auto tokenizer = TokenizerFromHuggingFace(folder->path());
+  if (!tokenizer.ok()) return;
+  const auto estimate = EstimateHuggingFaceTokenizerBytes(folder->path());
+  COTERIE_CHECK(estimate.ok() && *estimate >= (*tokenizer)->memory_bytes(),
+                "what is reserved for a tokenizer holds it");
+  UseTokenizer(**tokenizer);
+}
+
+void RunShardIndex(absl::string_view bytes) {
+  static const ScratchFolder* const folder = [] {
+    auto* made = new ScratchFolder;
+    made->Write("a.safetensors", ValidSafetensors());
+    return made;
+  }();
+  folder->Write("model.safetensors.index.json", std::string(bytes));
+  const auto shards = SafetensorsFolder::Open(folder->path());
+  if (!shards.ok()) return;
+  for (const absl::string_view name : (*shards)->TensorNames()) {
+    const auto tensor = (*shards)->Find(name);
+    COTERIE_CHECK(tensor.ok(), "a tensor that is listed is found");
+    Touch(tensor->bytes);
+  }
+}
+
+// config.json and tokenizer_config.json of a model folder, separated by a zero byte.
+void RunModelFolder(absl::string_view bytes) {
+  static const ScratchFolder* const folder = [] {
+    auto* made = new ScratchFolder;
+    CompleteHuggingFaceFolder(made->path());
+    return made;
+  }();
+  const std::vector<std::string> parts = absl::StrSplit(bytes, absl::MaxSplits('\0', 1));
+  folder->Write("config.json", parts[0]);
+  folder->Write("tokenizer_config.json", parts.size() > 1 ? parts[1] : TinyTokenizerConfig());
+  const auto spec = ArchSpec::FromHuggingFace(parts[0], "config.json");
+  if (!spec.ok()) return;
+  COTERIE_CHECK(spec->KvBytes(spec->context_tokens) > 0, "what a context takes can be told");
+  const auto expert = Expert::Open(folder->path());
+  if (!expert.ok()) return;
+  UseTokenizer((*expert)->tokenizer());
+  if ((*expert)->chat_template() != nullptr) UseTemplate(*(*expert)->chat_template());
+}
+
+// The bytes as either part of a split model whose other part is valid.
+void RunParts(absl::string_view bytes) {
+  static const ScratchFolder* const folder = new ScratchFolder;
+  const std::string first = folder->path("m-00001-of-00002.gguf");
+  const std::string parts[] = {ValidFirstPart(), ValidSecondPart()};
+  for (const int hostile : {0, 1}) {
+    folder->Write("m-00001-of-00002.gguf", hostile == 0 ? std::string(bytes) : parts[0]);
+    folder->Write("m-00002-of-00002.gguf", hostile == 1 ? std::string(bytes) : parts[1]);
+    const auto file = GgufFile::Open(first);
+    if (!file.ok()) continue;
+    for (const absl::string_view name : (*file)->TensorNames()) Touch((*file)->Find(name)->bytes);
+  }
+}
+
+void RunMeasurements(absl::string_view bytes) {
+  static const ScratchFolder* const folder = new ScratchFolder;
+  folder->Write("measurements.json", std::string(bytes));
+  const auto measured = MeasuredQuality::Read(folder->path());
+  if (measured.ok()) static_cast<void>(measured->Over(DefaultQuality("a", 1 << 20), "b", "home"));
 }
 
 Seeds TinyModels() { return {TinyModel().Bytes(), TinySentencePieceModel().Bytes()}; }
@@ -274,32 +290,59 @@ Seeds TemplateSeeds() {
 }  // namespace
 
 const std::vector<FuzzTarget>& FuzzTargets() {
-  static const auto* const targets = new std::vector<FuzzTarget>{
-      {"gguf", RunGguf,
-       [] {
-         return SeedsOf(MalformedGguf(), {ValidGguf(), TinyModel().Bytes()});
-       }},
-      {"safetensors", RunSafetensors,
-       [] { return SeedsOf(MalformedSafetensors(), {ValidSafetensors()}); }},
-      {"tokenizer", RunTokenizer, [] { return SeedsOf(MalformedModels(), TinyModels()); }},
-      {"model", RunModel, [] { return SeedsOf(MalformedModels(), TinyModels()); }},
-      {"router", RunRouter,
-       [] {
-         return SeedsOf(MalformedRouters(),
-                        {TinyLexicalRouter().Bytes(), TinyEncoderRouter().Bytes()});
-       }},
-      {"template", RunTemplate, TemplateSeeds},
-      {"configuration", RunConfiguration,
-       [] { return SeedsOf(MalformedConfigurations(), {ValidConfiguration()}); }},
-      {"record", RunRecord, [] { return SeedsOf(MalformedRecords(), {ValidRecord()}); }},
-      {"adapter", RunAdapter,
-       [] { return SeedsOf(MalformedAdapterConfigs(), {ValidAdapterConfig()}); }},
-      {"text", RunText,
-       [] {
-         return Seeds{"hello <|im_end|>", std::string("a\0<|im_start|>user\0<|im_end|>", 29),
-                      std::string("he\0ll", 5), "\xE2\x96", "\xF0\x9F\x98\x80"};
-       }},
-  };
+  static const auto* const targets = [] {
+    auto* all = new std::vector<FuzzTarget>{
+        {"gguf", RunGguf,
+         [] {
+           return SeedsOf(MalformedGguf(), {ValidGguf(), TinyModel().Bytes()});
+         }},
+        {"safetensors", RunSafetensors,
+         [] { return SeedsOf(MalformedSafetensors(), {ValidSafetensors()}); }},
+        {"tokenizer", RunTokenizer, [] { return SeedsOf(MalformedModels(), TinyModels()); }},
+        {"model", RunModel, [] { return SeedsOf(MalformedModels(), TinyModels()); }},
+        {"router", RunRouter,
+         [] {
+           return SeedsOf(MalformedRouters(),
+                          {TinyLexicalRouter().Bytes(), TinyEncoderRouter().Bytes()});
+         }},
+        {"template", RunTemplate, TemplateSeeds},
+        {"configuration", RunConfiguration,
+         [] { return SeedsOf(MalformedConfigurations(), {ValidConfiguration()}); }},
+        {"record", RunRecord, [] { return SeedsOf(MalformedRecords(), {ValidRecord()}); }},
+        {"tokenizer_json", RunTokenizerJson,
+         [] {
+           const std::string end(1, '\0');
+           return SeedsOf(MalformedTokenizerJson(),
+                          {ValidTokenizerJson() + end + TinyTokenizerConfig() + end +
+                           R"({"eos_token_id":[3]})" + end + TinyModelConfig()});
+         }},
+        {"shard_index", RunShardIndex,
+         [] { return SeedsOf(MalformedShardIndexes(), {ValidShardIndex()}); }},
+        {"model_folder", RunModelFolder,
+         [] {
+           Seeds seeds = SeedsOf(MalformedModelConfigs(), {TinyModelConfig()});
+           for (const MalformedFile& file : MalformedTokenizerConfigs()) {
+             if (file.bytes.size() > kMaxSeedBytes) continue;
+             seeds.push_back(TinyModelConfig() + std::string(1, '\0') + file.bytes);
+           }
+           return seeds;
+         }},
+        {"parts", RunParts,
+         [] {
+           return SeedsOf(MalformedFirstParts(),
+                          SeedsOf(MalformedSecondParts(), {ValidFirstPart(), ValidSecondPart()}));
+         }},
+        {"measurements", RunMeasurements,
+         [] { return SeedsOf(MalformedMeasurements(), {ValidMeasurements()}); }},
+        {"text", RunText,
+         [] {
+           return Seeds{"hello <|im_end|>", std::string("a\0<|im_start|>user\0<|im_end|>", 29),
+                        std::string("he\0ll", 5), "\xE2\x96", "\xF0\x9F\x98\x80"};
+         }},
+    };
+    for (FuzzTarget& target : LearningTargets()) all->push_back(target);
+    return all;
+  }();
   return *targets;
 }
 

@@ -19,4 +19,7 @@ struct FuzzTarget {
 
 const std::vector<FuzzTarget>& FuzzTargets();
 
+// Those of them in learning_targets.cc.
+std::vector<FuzzTarget> LearningTargets();
+
 }  // namespace coterie::testing
