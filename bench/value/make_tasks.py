@@ -33,6 +33,27 @@ TASKS = ROOT / "python/coterie/value/tasks"
 Task = dict[str, Any]
 
 
+def task(
+    kind: str,
+    number: int | str,
+    domain: str,
+    prompt: str,
+    max_tokens: int,
+    check: dict[str, Any],
+    *,
+    system: str | None = None,
+    stop: list[str] | None = None,
+) -> Task:
+    """One line of a file; `check["kind"]` says how its answer is scored."""
+    made: Task = {"id": f"{kind}-{number}", "domain": domain}
+    if system is not None:
+        made["system"] = system
+    made |= {"prompt": prompt, "max_tokens": max_tokens}
+    if stop is not None:
+        made["stop"] = stop
+    return made | {"check": check}
+
+
 def humaneval(path: Path) -> dict[str, dict[str, Any]]:
     """HumanEval's problems, put together again from the infilling set's first lines."""
     problems: dict[str, dict[str, Any]] = {}
@@ -52,20 +73,13 @@ def function_tasks(problems: dict[str, dict[str, Any]], n: int) -> Iterator[Task
     numbers = sorted(problems, key=int)
     for number in numbers[:: len(numbers) // n][:n]:
         problem = problems[number]
-        yield {
-            "id": f"function-{number}",
-            "domain": "code",
-            "prompt": "Complete this Python function. Answer with the whole function in one code "
-            f"block and nothing else.\n\n```python\n{problem['prompt'].rstrip()}\n```",
-            "max_tokens": 384,
-            "stop": ["\n```\n"],
-            "check": {
-                "kind": "python_function",
-                "prefix": problem["prompt"],
-                "entry_point": problem["entry_point"],
-                "test": problem["test"],
-            },
-        }
+        check = {"kind": "python_function", "prefix": problem["prompt"]}
+        check |= {field: problem[field] for field in ("entry_point", "test")}
+        prompt = (
+            "Complete this Python function. Answer with the whole function in one code "
+            f"block and nothing else.\n\n```python\n{problem['prompt'].rstrip()}\n```"
+        )
+        yield task("function", number, "code", prompt, 384, check, stop=["\n```\n"])
 
 
 def infilling_tasks(problems: dict[str, dict[str, Any]], n: int) -> Iterator[Task]:
@@ -74,22 +88,14 @@ def infilling_tasks(problems: dict[str, dict[str, Any]], n: int) -> Iterator[Tas
     for number in numbers[:: len(numbers) // n][:n]:
         infills = problems[number]["infills"]
         row = infills[len(infills) // 2]
-        yield {
-            "id": f"infilling-{number}",
-            "domain": "code",
-            "prompt": "One line of this Python code is missing, where it says MISSING LINE. "
+        check = {"kind": "python_line", "prefix": row["prompt"]}
+        check |= {field: row[field] for field in ("suffix", "entry_point", "test")}
+        prompt = (
+            "One line of this Python code is missing, where it says MISSING LINE. "
             "Answer with that line only, in a code block.\n\n```python\n"
-            f"{row['prompt']}# MISSING LINE\n{row['suffix']}```",
-            "max_tokens": 96,
-            "stop": ["\n```\n"],
-            "check": {
-                "kind": "python_line",
-                "prefix": row["prompt"],
-                "suffix": row["suffix"],
-                "entry_point": row["entry_point"],
-                "test": row["test"],
-            },
-        }
+            f"{row['prompt']}# MISSING LINE\n{row['suffix']}```"
+        )
+        yield task("infilling", number, "code", prompt, 96, check, stop=["\n```\n"])
 
 
 HOME = """You control a smart home. Answer with one JSON object and nothing else:
@@ -110,94 +116,56 @@ def home_tasks(path: Path, n: int) -> Iterator[Task]:
         answer = row["answer"]
         others = choose.sample([d for d in devices if d != answer["device"]], 7)
         named = sorted([answer["device"], *others])
-        yield {
-            "id": f"home-{i}",
-            "domain": "assistant",
-            "system": HOME.format(actions=actions, devices=", ".join(named)),
-            "prompt": row["text"],
-            "max_tokens": 80,
-            "check": {"kind": "json", "answer": answer},
-        }
+        system = HOME.format(actions=actions, devices=", ".join(named))
+        check = {"kind": "json", "answer": answer}
+        yield task("home", i, "assistant", row["text"], 80, check, system=system)
 
 
 def math_tasks(n: int) -> Iterator[Task]:
     choose = random.Random(11)
     for i in range(n):
         text, answer = WORD_PROBLEMS[i % len(WORD_PROBLEMS)](choose)
-        yield {
-            "id": f"arithmetic-{i}",
-            "domain": "math",
-            "prompt": f"{text} Think in short steps, then give the answer as a number on the last "
-            "line.",
-            "max_tokens": 200,
-            "check": {"kind": "number", "answer": answer},
-        }
+        prompt = f"{text} Think in short steps, then give the answer as a number on the last line."
+        yield task("arithmetic", i, "math", prompt, 200, {"kind": "number", "answer": answer})
 
 
 def textops_tasks() -> Iterator[Task]:
     for i, (text, fields) in enumerate(RECORDS):
         names = ", ".join(f'"{name}"' for name in fields)
-        yield {
-            "id": f"extraction-{i}",
-            "domain": "textops",
-            "prompt": f"Extract {names} from this text as one JSON object with these keys, copied "
-            f"as they are written, and nothing else.\n\n{text}",
-            "max_tokens": 96,
-            "check": {"kind": "json", "answer": fields},
-        }
+        prompt = (
+            f"Extract {names} from this text as one JSON object with these keys, copied "
+            f"as they are written, and nothing else.\n\n{text}"
+        )
+        yield task("extraction", i, "textops", prompt, 96, {"kind": "json", "answer": fields})
     for i, (text, labels, label) in enumerate(CLASSIFICATIONS):
-        yield {
-            "id": f"classification-{i}",
-            "domain": "textops",
-            "prompt": f"Classify this text. Answer with one of: {', '.join(labels)}.\n\n{text}",
-            "max_tokens": 24,
-            "check": {"kind": "label", "answer": label, "labels": list(labels)},
-        }
+        prompt = f"Classify this text. Answer with one of: {', '.join(labels)}.\n\n{text}"
+        check = {"kind": "label", "answer": label, "labels": list(labels)}
+        yield task("classification", i, "textops", prompt, 24, check)
     for i, (text, question, answers) in enumerate(PASSAGES):
-        yield {
-            "id": f"passage-{i}",
-            "domain": "textops",
-            "prompt": f"{text}\n\nQuestion: {question} Answer in a few words from the text.",
-            "max_tokens": 40,
-            "check": {"kind": "any_of", "answers": answers},
-        }
+        prompt = f"{text}\n\nQuestion: {question} Answer in a few words from the text."
+        yield task("passage", i, "textops", prompt, 40, {"kind": "any_of", "answers": answers})
 
 
 def general_tasks() -> Iterator[Task]:
     for i, (question, answers) in enumerate(CLOSED_QUESTIONS):
-        yield {
-            "id": f"question-{i}",
-            "domain": "general",
-            "prompt": f"{question} Answer in a few words.",
-            "max_tokens": 40,
-            "check": {"kind": "any_of", "answers": answers},
-        }
+        prompt = f"{question} Answer in a few words."
+        yield task("question", i, "general", prompt, 40, {"kind": "any_of", "answers": answers})
 
 
 def translate_tasks() -> Iterator[Task]:
     for i, (language, text, answers) in enumerate(TRANSLATIONS):
-        yield {
-            "id": f"translation-{i}",
-            "domain": "translate",
-            "prompt": f'Translate into {language}: "{text}" Answer with the translation only.',
-            "max_tokens": 40,
-            "check": {"kind": "any_of", "answers": answers},
-        }
+        prompt = f'Translate into {language}: "{text}" Answer with the translation only.'
+        check = {"kind": "any_of", "answers": answers}
+        yield task("translation", i, "translate", prompt, 40, check)
 
 
 def writing_tasks() -> Iterator[Task]:
     for i, (prompt, rules) in enumerate(WRITING):
-        yield {
-            "id": f"writing-{i}",
-            "domain": "writing",
-            "prompt": prompt,
-            "max_tokens": 160,
-            "check": {"kind": "rules", "rules": rules},
-        }
+        yield task("writing", i, "writing", prompt, 160, {"kind": "rules", "rules": rules})
 
 
 def write(name: str, tasks: Iterable[Task]) -> None:
-    lines = [json.dumps(task, ensure_ascii=False) for task in tasks]
+    lines = [json.dumps(one, ensure_ascii=False) for one in tasks]
     TASKS.mkdir(parents=True, exist_ok=True)
     (TASKS / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
     print(f"{name}: {len(lines)} tasks")
