@@ -264,6 +264,10 @@ def test_metrics_are_prometheus_text(client: TestClient) -> None:
     assert all(line.startswith(("# TYPE coterie_", "coterie_")) for line in lines)
 
 
+def test_statistics_are_the_assistants_own(client: TestClient, assistant: FakeAssistant) -> None:
+    assert client.get("/v1/stats").json() == assistant.stats()
+
+
 @pytest.mark.parametrize(
     "host", ["evil.example", "evil.example:8808", "127.0.0.1.evil.example", "", "localhost.:8808"]
 )

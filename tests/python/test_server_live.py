@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import socket
 import threading
 import time
@@ -10,10 +12,12 @@ from collections.abc import Callable, Iterator
 import httpx
 import openai
 import pytest
+from coterie.cli.main import run
 from coterie.errors import Error
 from coterie.server.application import Settings, make_application
 from coterie.server.listening import check_exposure, listen, make_server, url_of
 from fake_assistant import FakeAssistant
+from fastapi import FastAPI
 
 HELLO = [{"role": "user", "content": "hi"}]
 
@@ -23,18 +27,26 @@ def assistant() -> FakeAssistant:
     return FakeAssistant()
 
 
-@pytest.fixture
-def url(assistant: FakeAssistant) -> Iterator[str]:
+@contextlib.contextmanager
+def serving(application: FastAPI) -> Iterator[str]:
     sock = listen("127.0.0.1", 0)
-    server = make_server(make_application(assistant, Settings(max_active=2)))
+    server = make_server(application)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]})
     thread.start()
     eventually(lambda: server.started)
-    yield url_of(sock)
-    assistant.released.set()
-    server.should_exit = True
-    thread.join()
-    sock.close()
+    try:
+        yield url_of(sock)
+    finally:
+        server.should_exit = True
+        thread.join()
+        sock.close()
+
+
+@pytest.fixture
+def url(assistant: FakeAssistant) -> Iterator[str]:
+    with serving(make_application(assistant, Settings(max_active=2))) as place:
+        yield place
+        assistant.released.set()
 
 
 @pytest.fixture
@@ -167,3 +179,33 @@ def test_an_address_that_others_reach_needs_a_key(host: str) -> None:
         check_exposure(host, None)
     check_exposure(host, "key")
     check_exposure("127.0.0.1", None)
+
+
+def test_the_stats_command_shows_what_a_running_server_holds(
+    url: str, assistant: FakeAssistant, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["stats", "--url", url, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == assistant.stats()
+    assert run(["stats", "--url", f"{url}/v1/"]) == 0
+    shown = capsys.readouterr().out
+    assert "98 MB of 2 GB used" in shown and "1 evictions" in shown
+    assert any("small" in line and "resident" in line for line in shown.splitlines())
+
+
+def test_the_stats_command_names_what_is_missing(
+    assistant: FakeAssistant, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # Is not asked.
+    with listen("127.0.0.1", 0) as sock:
+        free = url_of(sock)
+    with serving(make_application(assistant, Settings(api_key="secret"))) as guarded:
+        cases = [
+            (free, 1, "start one with `coterie serve`"),
+            (guarded, 1, "--api-key"),
+            ("file:///etc/passwd", 2, "http://"),
+        ]
+        for place, code, what in cases:
+            assert run(["stats", "--url", place]) == code
+            said = capsys.readouterr()
+            assert said.out == "" and said.err.count("\n") == 1 and what in said.err
+        assert run(["stats", "--url", guarded, "--api-key", "secret"]) == 0

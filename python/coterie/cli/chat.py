@@ -27,7 +27,8 @@ from coterie.cli.options import (
     Temperature,
     Threads,
 )
-from coterie.cli.output import complain, print_json_line, print_table, remark, remarks
+from coterie.cli.output import complain, print_json_line, remark, remarks
+from coterie.cli.stats import print_stats
 from coterie.errors import sentence_of
 from coterie.protocol import Assistant, Edited, Feedback, Message, reply_fields
 
@@ -231,35 +232,3 @@ def _waiting(assistant: Assistant) -> Iterator[threading.Event]:
 def _event_line(event: dict[str, Any]) -> str:
     size = f" ({format_bytes(event['bytes'])})" if event.get("bytes") else ""
     return f"{event['kind']} {event['expert']}{size}"
-
-
-def print_stats(stats: dict[str, Any]) -> None:
-    """The budget in one line, then a table of the experts."""
-    used, budget, peak = (
-        format_bytes(stats[f"{what}_bytes"]) for what in ("used", "budget", "peak")
-    )
-    counters = stats["counters"]
-    remark(
-        f"{used} of {budget} used, {peak} at most; {counters['loads']} loads "
-        f"({format_bytes(counters['bytes_loaded'])}), {counters['hits']} hits, "
-        f"{counters['evictions']} evictions"
-    )
-    queue, health = stats.get("queue"), stats.get("health")
-    if queue:
-        remark(
-            f"{queue['running']} running, {queue['waiting']} waiting, "
-            f"{queue['rejected']} rejected; "
-            f"{counters['prefetches']} prefetches, {counters['prefetch_hits']} of them used"
-        )
-    if health and health["state"] != "ok":
-        remark(f"memory: {health['state'].replace('_', ' ')}. {health['advice']}".rstrip())
-    rows = [
-        (
-            expert["name"],
-            format_bytes(expert["bytes"]),
-            "resident" if expert["resident"] else "",
-            expert["uses"],
-        )
-        for expert in stats["experts"]
-    ]
-    print_table(("expert", "size#", "", "uses#"), rows)

@@ -23,6 +23,7 @@ from coterie.cli import (
     router,
     serving,
     simulate,
+    stats,
     train,
 )
 from coterie.cli.group import INTERRUPTED, Group, Interrupted
@@ -46,7 +47,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (models, answering, chat, feedback, train, serving, simulate):
+for command in (models, answering, chat, feedback, train, serving, stats, simulate):
     command.register(app)
 app.add_typer(router.app, name="router")
 app.add_typer(adapters.app, name="adapters")

@@ -76,8 +76,9 @@ def serve(
 ) -> None:
     """Serves OpenAI's chat API on this machine, until Ctrl-C or SIGTERM.
 
-    POST /v1/chat/completions; GET /v1/models, /health, /metrics (Prometheus); POST /v1/route
-    decides only. Model "coterie" lets the router choose, "coterie/NAME" asks for an expert.
+    POST /v1/chat/completions; GET /v1/models, /health, /metrics (Prometheus), /v1/stats (what
+    `coterie stats` shows); POST /v1/route decides only. Model "coterie" lets the
+    router choose, "coterie/NAME" asks for an expert.
     """
     # Imported here: the web framework takes longer to import than other commands to run.
     from coterie.server.application import Settings, make_application

@@ -136,6 +136,9 @@ class Endpoints:
         kind = "text/plain; version=0.0.4; charset=utf-8"
         return PlainTextResponse(self._traffic.metrics(stats), media_type=kind)
 
+    async def stats(self) -> dict[str, Any]:
+        return await anyio.to_thread.run_sync(self._assistant.stats)
+
     async def _experts(self) -> list[str]:
         experts = await anyio.to_thread.run_sync(self._assistant.experts)
         return [str(expert["name"]) for expert in experts]
@@ -161,6 +164,7 @@ def make_application(assistant: Assistant, settings: Settings | None = None) -> 
     add("/v1/models/{model:path}", endpoints.model, methods=["GET"])
     add("/v1/route", endpoints.route, methods=["POST"])
     add("/v1/feedback", endpoints.feedback, methods=["POST"])
+    add("/v1/stats", endpoints.stats, methods=["GET"])
     add("/health", endpoints.health, methods=["GET"])
     add("/metrics", endpoints.metrics, methods=["GET"])
     # Named one by one: what only Exception matches is logged as a defect.
