@@ -25,7 +25,7 @@ def main() -> None:
 
     signal(SIGINT, usual)
     code = run(sys.argv[1:])
-    # The work is done and its exit code said: Ctrl-C while Python takes itself down changes neither.
+    # The work is done and its exit code said: Ctrl-C while Python ends changes neither.
     signal(SIGINT, SIG_IGN)
     if code == 130:
         # Work that Ctrl-C left behind may still hold a core for a moment: do not wait for it.
