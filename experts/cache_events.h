@@ -111,6 +111,9 @@ struct BaseResidency {
 // What is loaded at one moment, in order of id.
 struct CacheSnapshot {
   std::vector<BaseResidency> bases;
+
+  // Null: the cache has never dealt with it.
+  const BaseResidency* Find(const BaseId& base) const;
 };
 
 }  // namespace coterie

@@ -1,5 +1,6 @@
 // What an ExpertCache says of itself.
 
+#include <algorithm>
 #include <utility>
 
 #include "experts/expert_cache.h"
@@ -13,9 +14,17 @@ absl::string_view EvictionCauseName(EvictionCause cause) {
   return kNames[static_cast<size_t>(cause)];
 }
 
+const BaseResidency* CacheSnapshot::Find(const BaseId& base) const {
+  const auto it = std::lower_bound(
+      bases.begin(), bases.end(), base,
+      [](const BaseResidency& known, const BaseId& wanted) { return known.base < wanted; });
+  return it == bases.end() || it->base != base ? nullptr : &*it;
+}
+
 CacheSnapshot ExpertCache::Snapshot() const {
   CacheSnapshot residency;
   MutexLock lock(mutex_);
+  residency.bases.reserve(entries_.size());
   for (const auto& [id, entry] : entries_) {
     residency.bases.push_back(
         {.base = id,

@@ -23,6 +23,15 @@ constexpr size_t kMaxConversations = 10000;
 // What "fits" means for an expert: its weights and a conversation of this length.
 constexpr int64_t kShortConversationTokens = 512;
 
+// The measured time of the last loads, or, before any, the time that the page cache or a disk of
+// about a gigabyte a second needs.
+double ExpectedLoadMs(const BaseResidency* known, int64_t bytes) {
+  if (known != nullptr && known->reload_time > absl::ZeroDuration()) {
+    return absl::ToDoubleMilliseconds(known->reload_time);
+  }
+  return static_cast<double>(bytes) / 1e6;
+}
+
 }  // namespace
 
 Assistant::Assistant(Configuration configuration)
@@ -36,7 +45,7 @@ Assistant::Assistant(Configuration configuration)
                              .resident_bytes = &ResidentBytes,
                              .on_wait = [this] { training_pause_.Ask(); },
                              .trim = [] { malloc_trim(0); }})),
-      scheduler_(configuration_.queue, [this](const BaseId& base) { return WarmthOf(base); }) {
+      scheduler_(configuration_.queue, [this] { return LookAtCache(); }) {
   cache_->SetEventSink([this](const CacheEvent& event) { OnCacheEvent(event); });
   adapters_ =
       std::make_unique<AdapterShelf>(configuration_.home, budget_, *cache_,
@@ -146,7 +155,7 @@ absl::Status Assistant::OpenRouter() {
 
 // Says at once that no expert fits, rather than at the first prompt.
 absl::Status Assistant::CheckBudget() const {
-  const ExpertTable table = BuildExpertTable();
+  const ExpertTable table = BuildExpertTables(cache_->Snapshot()).all;
   const ExpertRow* smallest = nullptr;
   for (const ExpertRow& row : table) {
     if (row.fits) return absl::OkStatus();
@@ -160,10 +169,12 @@ absl::Status Assistant::CheckBudget() const {
       ", the budget is ", FormatBytes(snapshot.limit_bytes)));
 }
 
-ExpertTable Assistant::BuildExpertTable() const {
+// A base model without a chat template continues text and answers nobody: it is asked by name, or
+// where there is nothing else.
+Assistant::ExpertTables Assistant::BuildExpertTables(const CacheSnapshot& cache) const {
   const std::shared_ptr<const ExpertCatalog> catalog = Catalog();
   const int64_t limit = budget_.Snapshot().limit_bytes - router_bytes_.bytes();
-  ExpertTable table;
+  ExpertTables tables;
   for (const ExpertSpec& spec : catalog->experts()) {
     ExpertRow row;
     row.name = spec.name;
@@ -172,50 +183,23 @@ ExpertTable Assistant::BuildExpertTable() const {
     const absl::StatusOr<BaseProfile> profile = source_->Profile(spec.base_id);
     if (!profile.ok()) continue;  // Reported when the catalogue was opened.
     row.bytes = profile->weight_bytes + profile->tokenizer_bytes;
-    row.load_ms = ExpectedLoadMs(spec.base_id, row.bytes);
+    row.load_ms = ExpectedLoadMs(cache.Find(spec.base_id), row.bytes);
     row.fits = row.bytes + ShortAnswerBytes(*profile) <= limit;
-    table.push_back(std::move(row));
+    if (profile->has_chat_template || !spec.chat_template.empty()) tables.answering.push_back(row);
+    tables.all.push_back(std::move(row));
   }
-  return table;
+  if (tables.answering.empty()) tables.answering = tables.all;
+  return tables;
 }
 
-// A base model without a chat template continues text and answers nobody: it is asked by name, or
-// where there is nothing else.
-ExpertTable Assistant::BuildDispatchTable() const {
-  const std::shared_ptr<const ExpertCatalog> catalog = Catalog();
-  const ExpertTable all = BuildExpertTable();
-  ExpertTable answering;
-  for (const ExpertRow& row : all) {
-    const absl::StatusOr<const ExpertSpec*> spec = catalog->Find(row.name);
-    if (!spec.ok()) continue;
-    const absl::StatusOr<BaseProfile> profile = source_->Profile((*spec)->base_id);
-    const bool has_template = profile.ok() && profile->has_chat_template;
-    if (has_template || !(*spec)->chat_template.empty()) answering.push_back(row);
-  }
-  return answering.empty() ? all : answering;
-}
-
-Residency Assistant::ResidentExperts() const {
+Residency Assistant::ResidentExperts(const CacheSnapshot& cache) const {
   const std::shared_ptr<const ExpertCatalog> catalog = Catalog();
   Residency residency;
-  for (const BaseResidency& base : cache_->Snapshot().bases) {
-    if (base.state != BaseState::kReady) continue;
-    for (const ExpertSpec& spec : catalog->experts()) {
-      if (spec.base_id == base.base) residency.experts.push_back(spec.name);
-    }
+  for (const ExpertSpec& spec : catalog->experts()) {
+    const BaseResidency* const base = cache.Find(spec.base_id);
+    if (base != nullptr && base->state == BaseState::kReady) residency.experts.push_back(spec.name);
   }
   return residency;
-}
-
-// The measured time of the last loads, or, before any, the time that the page cache or a disk of
-// about a gigabyte a second needs.
-double Assistant::ExpectedLoadMs(const BaseId& base, int64_t bytes) const {
-  for (const BaseResidency& known : cache_->Snapshot().bases) {
-    if (known.base == base && known.reload_time > absl::ZeroDuration()) {
-      return absl::ToDoubleMilliseconds(known.reload_time);
-    }
-  }
-  return static_cast<double>(bytes) / 1e6;
 }
 
 int64_t Assistant::ShortAnswerBytes(const BaseProfile& profile) const {
@@ -239,9 +223,10 @@ absl::StatusOr<Route> Assistant::RouteText(absl::string_view text,
     route.domains.abstained =
         route.domains.ranked.front().probability < *configuration_.abstain_below;
   }
+  const CacheSnapshot cache = cache_->Snapshot();
   COTERIE_ASSIGN_OR_RETURN(route.choice,
-                           Dispatch(route.domains, BuildDispatchTable(), ResidentExperts(), state,
-                                    configuration_.dispatch));
+                           Dispatch(route.domains, BuildExpertTables(cache).answering,
+                                    ResidentExperts(cache), state, configuration_.dispatch));
   route.expert = route.choice.expert;
   route.reason = route.choice.reason;
   return route;
@@ -278,10 +263,12 @@ void Assistant::Remember(const std::string& conversation, const Choice& choice) 
       [](const auto& a, const auto& b) { return a.second.last_use < b.second.last_use; }));
 }
 
-std::vector<ExpertStatus> Assistant::Experts() const {
+std::vector<ExpertStatus> Assistant::Experts() const { return StatusesOf(cache_->Snapshot()); }
+
+std::vector<ExpertStatus> Assistant::StatusesOf(const CacheSnapshot& cache) const {
   const std::shared_ptr<const ExpertCatalog> catalog = Catalog();
-  const Residency residency = ResidentExperts();
-  const ExpertTable table = BuildExpertTable();
+  const Residency residency = ResidentExperts(cache);
+  const ExpertTable table = BuildExpertTables(cache).all;
   std::vector<ExpertStatus> experts;
   for (const ExpertSpec& spec : catalog->experts()) {
     ExpertStatus status{spec, residency.Contains(spec.name), false};
@@ -298,7 +285,9 @@ AssistantStats Assistant::Stats() const {
   for (const BaseId& base : cache.churn.bases) {  // People know experts, not bases.
     absl::StrReplaceAll({{base, ExpertsOn(base)}}, &cache.churn.advice);
   }
-  return {budget_.Snapshot(),   std::move(cache),   cache_->Snapshot(),     Experts(),
+  CacheSnapshot bases = cache_->Snapshot();
+  std::vector<ExpertStatus> experts = StatusesOf(bases);
+  return {budget_.Snapshot(),   std::move(cache),   std::move(bases),       std::move(experts),
           adapters_->Entries(), scheduler_.Stats(), memory_is_short_.load()};
 }
 

@@ -224,17 +224,23 @@ class Assistant {
 
   absl::StatusOr<Route> RouteRequest(const Request& request) const;
   absl::StatusOr<Route> RouteText(absl::string_view text, const ConversationState& state) const;
-  ExpertTable BuildExpertTable() const;
-  ExpertTable BuildDispatchTable() const;
-  Residency ResidentExperts() const;
-  double ExpectedLoadMs(const BaseId& base, int64_t bytes) const;
+  // What a decision knows of the experts; `cache` is what it holds, looked at once.
+  struct ExpertTables {
+    ExpertTable all;
+    ExpertTable answering;  // Those that have a chat template; all, if none has one.
+  };
+  ExpertTables BuildExpertTables(const CacheSnapshot& cache) const;
+  Residency ResidentExperts(const CacheSnapshot& cache) const;
+  std::vector<ExpertStatus> StatusesOf(const CacheSnapshot& cache) const;
   int64_t ShortAnswerBytes(const BaseProfile& profile) const;
   int64_t ScratchBytes(const ArchSpec& spec, const SessionShape& shape) const;
   std::string ExpertsOn(const BaseId& base) const;
   ConversationState StateOf(const std::string& conversation) const;
   void Remember(const std::string& conversation, const Choice& choice);
   void OnCacheEvent(const CacheEvent& event);
-  Warmth WarmthOf(const BaseId& base) const;
+  Warmth WarmthOf(const BaseId& base, const CacheSnapshot& cache) const;
+  // WarmthOf with what the cache holds now.
+  RequestQueue::Warmths LookAtCache() const;
   void NoteSecondChoice(const Route& route);
   void Upkeep();
   void PrefetchSecondChoice();

@@ -90,11 +90,11 @@ absl::StatusOr<std::string> Assistant::ImpliedDomain(const Interaction& interact
   });
   if (earlier == recent.end()) return "";
   COTERIE_ASSIGN_OR_RETURN(const DomainScores scores, router_->Current()->Classify(asked));
+  const ExpertTable table = BuildExpertTables(cache_->Snapshot()).answering;
   for (const Score& score : scores.ranked) {
     DomainScores certain;
     certain.ranked = {{score.domain, 1.0}};
-    const absl::StatusOr<Choice> choice =
-        Dispatch(certain, BuildDispatchTable(), {}, {}, configuration_.dispatch);
+    const absl::StatusOr<Choice> choice = Dispatch(certain, table, {}, {}, configuration_.dispatch);
     if (choice.ok() && choice->expert == interaction.expert) return score.domain;
   }
   return "";

@@ -35,7 +35,7 @@ absl::StatusOr<Lease> Assistant::ResumeTraining(const BaseId& base, int64_t byte
   while (!cancel.stop_requested()) {
     const bool is_quiet = scheduler_.IdleFor() >= configuration_.learning.resume_after;
     const bool is_wanted = memory_is_short_ || cache_->Stats().n_waiting > 0;
-    if (!is_wanted && (is_quiet || WarmthOf(base) != Warmth::kSwitch)) {
+    if (!is_wanted && (is_quiet || LookAtCache()(base) != Warmth::kSwitch)) {
       absl::StatusOr<Lease> lease = cache_->Acquire({base, 0, 0}, absl::InfiniteFuture(), cancel);
       const Charge charge{Purpose::kTraining, bytes};
       const absl::Status room = !lease.ok() ? lease.status()

@@ -27,13 +27,15 @@ absl::Status Assistant::SetMemoryBudget(int64_t bytes) {
   return absl::OkStatus();
 }
 
-Warmth Assistant::WarmthOf(const BaseId& base) const {
-  for (const BaseResidency& known : cache_->Snapshot().bases) {
-    if (known.base != base) continue;
-    if (known.state == BaseState::kReady || known.state == BaseState::kLoading) {
-      return Warmth::kReady;
-    }
-    break;
+RequestQueue::Warmths Assistant::LookAtCache() const {
+  return [this, cache = cache_->Snapshot()](const BaseId& base) { return WarmthOf(base, cache); };
+}
+
+Warmth Assistant::WarmthOf(const BaseId& base, const CacheSnapshot& cache) const {
+  const BaseResidency* const known = cache.Find(base);
+  if (known != nullptr &&
+      (known->state == BaseState::kReady || known->state == BaseState::kLoading)) {
+    return Warmth::kReady;
   }
   const absl::StatusOr<BaseProfile> profile = source_->Profile(base);
   if (!profile.ok()) return Warmth::kFits;  // It will be refused; nobody has to leave for it.
@@ -60,7 +62,8 @@ void Assistant::NoteSecondChoice(const Route& route) {
 
 void Assistant::Upkeep() {
   cache_->Tick();
-  adapters_->DropIdle([this](const BaseId& base) { return WarmthOf(base) == Warmth::kReady; });
+  const RequestQueue::Warmths warmth = LookAtCache();
+  adapters_->DropIdle([&](const BaseId& base) { return warmth(base) == Warmth::kReady; });
   // Another process may have been told what this one's router should know.
   if (interactions_ != nullptr && interactions_->LastChange().value_or(0) != taught_change_) {
     (void)TeachRouter();  // What fails now is tried again with the next change.

@@ -10,9 +10,9 @@
 
 namespace coterie {
 
-RequestScheduler::RequestScheduler(RequestQueueOptions options, RequestQueue::Warmths warmth,
+RequestScheduler::RequestScheduler(RequestQueueOptions options, Look look,
                                    std::function<absl::Time()> clock)
-    : warmth_(std::move(warmth)), clock_(std::move(clock)), queue_(options) {}
+    : look_(std::move(look)), clock_(std::move(clock)), queue_(options) {}
 
 absl::StatusOr<RequestScheduler::Turn> RequestScheduler::Enter(const BaseId& base,
                                                                Priority priority,
@@ -57,8 +57,9 @@ void RequestScheduler::StartNext() {
     bases = queue_.WaitingBases();
   }
   if (bases.empty()) return;
+  const RequestQueue::Warmths warmth = look_();
   std::map<BaseId, Warmth> warmths;
-  for (const BaseId& base : bases) warmths[base] = warmth_(base);
+  for (const BaseId& base : bases) warmths[base] = warmth(base);
   {
     MutexLock lock(bell_->mutex);
     const auto started = queue_.Start(clock_(), [&](const BaseId& base) {

@@ -46,9 +46,12 @@ class RequestScheduler {
     RequestQueue::Id id_ = 0;
   };
 
-  // `warmth` is called with no lock held; what it says may be out of date by the time it is used,
-  // which costs order and never correctness.
-  RequestScheduler(RequestQueueOptions options, RequestQueue::Warmths warmth,
+  // What memory holds at one moment, looked at once for all requests that could start then.
+  using Look = std::function<RequestQueue::Warmths()>;
+
+  // `look` and what it returns are called with no lock held; what they say may be out of date by
+  // the time it is used, which costs order and never correctness.
+  RequestScheduler(RequestQueueOptions options, Look look,
                    std::function<absl::Time()> clock = &absl::Now);
 
   // Waits for the turn of a request on `base`.
@@ -66,7 +69,7 @@ class RequestScheduler {
   void NoteGranted(RequestQueue::Id id);
   void End(RequestQueue::Id id);
 
-  const RequestQueue::Warmths warmth_;
+  const Look look_;
   const std::function<absl::Time()> clock_;
 
   // Waiters hold the bell too: a stop callback may ring after they left.

@@ -28,7 +28,9 @@ using ::testing::HasSubstr;
 
 using Turn = RequestScheduler::Turn;
 
-Warmth AlwaysReady(const BaseId&) { return Warmth::kReady; }
+RequestQueue::Warmths AlwaysReady() {
+  return [](const BaseId&) { return Warmth::kReady; };
+}
 
 TEST(RequestSchedulerTest, ATurnIsGivenBackByItsDestructor) {
   RequestScheduler scheduler({.max_running = 1}, &AlwaysReady);
@@ -82,9 +84,9 @@ TEST(RequestSchedulerTest, ACancelledWaiterLeavesAndTheNextGoes) {
 
 TEST(RequestSchedulerTest, AFullQueueRejectsBeforeAnythingIsAskedOrWaits) {
   std::atomic<int> n_asked{0};
-  RequestScheduler scheduler({.max_waiting = 0, .max_running = 1}, [&](const BaseId&) {
+  RequestScheduler scheduler({.max_waiting = 0, .max_running = 1}, [&] {
     ++n_asked;
-    return Warmth::kSwitch;
+    return [](const BaseId&) { return Warmth::kSwitch; };
   });
   COTERIE_ASSERT_OK_AND_ASSIGN(
       const Turn turn, scheduler.Enter("a", Priority::kInteractive, absl::InfiniteFuture()));
@@ -94,11 +96,33 @@ TEST(RequestSchedulerTest, AFullQueueRejectsBeforeAnythingIsAskedOrWaits) {
   EXPECT_EQ(n_asked, n_asked_before);
 }
 
+TEST(RequestSchedulerTest, MemoryIsLookedAtOnceForAllWhoWait) {
+  std::atomic<int> n_looks{0};
+  RequestScheduler scheduler({.max_waiting = 8, .max_running = 1}, [&] {
+    ++n_looks;
+    return [](const BaseId&) { return Warmth::kReady; };
+  });
+  COTERIE_ASSERT_OK_AND_ASSIGN(
+      Turn turn, scheduler.Enter("a", Priority::kInteractive, absl::InfiniteFuture()));
+  std::stop_source stop;
+  std::vector<std::jthread> waiting;
+  for (const char* base : {"b", "c", "d"}) {
+    waiting.emplace_back([&, base] {
+      (void)scheduler.Enter(base, Priority::kInteractive, absl::Now() + absl::Seconds(20),
+                            stop.get_token());
+    });
+  }
+  ASSERT_TRUE(Eventually([&] { return scheduler.Stats().n_waiting == 3 && n_looks == 4; }));
+  turn.NoteGranted();  // May let one of three start, and none can.
+  EXPECT_EQ(n_looks, 5);
+  stop.request_stop();
+}
+
 // Many threads, for ThreadSanitizer too: everybody ends, and never do more run than may.
 TEST(RequestSchedulerStressTest, EveryRequestEndsAndTheBoundsHold) {
   constexpr int kRunning = 3;
-  RequestScheduler scheduler({.max_waiting = 6, .max_running = kRunning}, [](const BaseId& base) {
-    return base == "base0" ? Warmth::kReady : Warmth::kSwitch;
+  RequestScheduler scheduler({.max_waiting = 6, .max_running = kRunning}, [] {
+    return [](const BaseId& base) { return base == "base0" ? Warmth::kReady : Warmth::kSwitch; };
   });
   std::atomic<int> n_running{0};
   std::atomic<int> n_most{0};
