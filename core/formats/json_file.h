@@ -9,8 +9,8 @@
 namespace coterie {
 
 // Parses a JSON object that somebody else wrote; `path` stands in messages. kDataLoss if the text
-// is not valid JSON, no object, nested deeper than 32 levels, or of more than 2^19 values. Memory is
-// within the text's size and 64 MB.
+// is not valid JSON, no object, nested deeper than 32 levels, or has more than 2^19 values. Memory
+// is within the text's size and 64 MB.
 absl::StatusOr<nlohmann::json> ParseJsonObject(absl::string_view text, absl::string_view path);
 
 // The same from a file. ReadSmallFile's errors, too.
