@@ -118,7 +118,7 @@ absl::StatusOr<TensorRef> HuggingFaceModelFiles::Find(absl::string_view name) co
   const absl::StatusOr<MatrixView> matrix = tensor.matrix();
   if (!matrix.ok()) {
     return absl::Status(matrix.status().code(),
-                        absl::StrCat(matrix.status().message(), ": folder=", path_));
+                        absl::StrCat(matrix.status().message(), ", folder=", path_));
   }
   return TensorRef{tensor.name, matrix->type, tensor.shape, tensor.bytes};
 }

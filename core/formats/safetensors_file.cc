@@ -279,14 +279,14 @@ int64_t SafetensorsTensor::n_elements() const {
 absl::StatusOr<MatrixView> SafetensorsTensor::matrix() const {
   const std::optional<TensorType> tensor_type = TensorTypeOf(type);
   if (!tensor_type.has_value()) {
-    return absl::UnimplementedError(absl::StrCat("tensor ", Quote(name), " has the dtype ",
-                                                 SafetensorsTypeName(type),
-                                                 ", for which there are no kernels"));
+    return absl::UnimplementedError(
+        absl::StrCat("there are no kernels for the dtype of a tensor: tensor=", Quote(name),
+                     ", dtype=", SafetensorsTypeName(type)));
   }
   const uintptr_t alignment = static_cast<uintptr_t>(BitsPerElement(type) / 8);
   if (reinterpret_cast<uintptr_t>(bytes.data()) % alignment != 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("tensor ", Quote(name), " is not aligned to its elements in the file"));
+    return absl::UnimplementedError(
+        absl::StrCat("a tensor is not aligned to its elements in the file: tensor=", Quote(name)));
   }
   MatrixView view;
   view.type = *tensor_type;

@@ -62,8 +62,8 @@ struct SafetensorsTensor {
   // Elements of the tensor: 1 for a scalar, 0 if a dimension is 0.
   int64_t n_elements() const;
   // The tensor as a matrix of shape.back() columns; a vector has one row, a scalar one value.
-  // kUnimplemented if kernels have no such type, kInvalidArgument if the data is not aligned to its
-  // elements.
+  // kUnimplemented if kernels have no such type or the data is not aligned to its elements, which
+  // the format allows.
   absl::StatusOr<MatrixView> matrix() const;
 };
 

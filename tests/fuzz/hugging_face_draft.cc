@@ -1,6 +1,5 @@
 #include "tests/fuzz/hugging_face_draft.h"
 
-#include <cstdint>
 #include <filesystem>
 #include <fstream>
 #include <utility>
@@ -23,34 +22,21 @@ std::string TinyTokenizerConfig() {
   return R"({"eos_token":"<s>","chat_template":"{% for m in messages %}{{ m.content }}{% endfor %}"})";
 }
 
-std::string TinyModelWeights() {
-  std::vector<std::pair<std::string, bool>> names = {{"embed_tokens", false}, {"norm", true}};
-  for (const char* norm : {"input_layernorm", "post_attention_layernorm"}) {
-    names.emplace_back(absl::StrCat("layers.0.", norm), true);
-  }
+std::vector<DraftTensor> TinyModelTensors() {
+  std::vector<DraftTensor> tensors = {{"model.embed_tokens.weight", {4, 32}},
+                                      {"model.norm.weight", {32}}};
+  const auto add = [&](const char* name, std::vector<int64_t> shape) {
+    tensors.push_back({absl::StrCat("model.layers.0.", name, ".weight"), std::move(shape)});
+  };
+  for (const char* norm : {"input_layernorm", "post_attention_layernorm"}) add(norm, {32});
   for (const char* matrix : {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj",
                              "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"}) {
-    names.emplace_back(absl::StrCat("layers.0.", matrix), false);
+    add(matrix, {32, 32});
   }
-  std::string header = "{";
-  size_t n_values = 0;
-  for (const auto& [name, is_vector] : names) {
-    const size_t n_rows = name == "embed_tokens" ? 4 : 32;
-    const size_t begin = n_values;
-    n_values += is_vector ? 32 : n_rows * 32;
-    const std::string shape = is_vector ? "32" : absl::StrCat(n_rows, ",32");
-    absl::StrAppend(&header, header == "{" ? "" : ",", "\"model.", name,
-                    ".weight\":{\"dtype\":\"F32\",\"shape\":[", shape, "],\"data_offsets\":[",
-                    4 * begin, ",", 4 * n_values, "]}");
-  }
-  header += "}";
-  header.resize((header.size() + 7) / 8 * 8, ' ');  // So that the tensors are aligned.
-  const uint64_t n_header = header.size();
-  const std::vector<float> values(n_values, 0.25f);
-  return absl::StrCat(
-      std::string(reinterpret_cast<const char*>(&n_header), sizeof(n_header)), header,
-      std::string(reinterpret_cast<const char*>(values.data()), n_values * sizeof(float)));
+  return tensors;
 }
+
+std::string TinyModelWeights() { return SafetensorsBytes(TinyModelTensors()); }
 
 void CompleteHuggingFaceFolder(const std::string& folder) {
   const std::pair<const char*, std::string> files[] = {

@@ -1,6 +1,9 @@
 #pragma once
 
 #include <string>
+#include <vector>
+
+#include "tests/fuzz/safetensors_draft.h"
 
 namespace coterie::testing {
 
@@ -9,6 +12,7 @@ namespace coterie::testing {
 std::string TinyModelConfig();      // config.json
 std::string TinyTokenizerConfig();  // tokenizer_config.json
 std::string TinyModelWeights();     // model.safetensors
+std::vector<DraftTensor> TinyModelTensors();
 
 // Writes into a folder what it lacks of them.
 void CompleteHuggingFaceFolder(const std::string& folder);

@@ -8,10 +8,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 
-#include "core/base/check.h"
-#include "core/formats/safetensors_writer.h"
 #include "tests/fuzz/gguf_draft.h"
 #include "tests/fuzz/malformed_file.h"
+#include "tests/fuzz/safetensors_draft.h"
 
 namespace coterie::testing {
 namespace {
@@ -29,33 +28,8 @@ std::string With(absl::string_view fields) {
 
 constexpr char kModule[] = "base_model.model.model.layers.0.mlp.up_proj.lora_";
 
-struct PeftTensor {
-  std::string name;
-  std::vector<int64_t> shape;
-  float value = 0.5f;
-  SafetensorsType type = SafetensorsType::kF32;
-};
-
-std::string PeftFile(const std::vector<PeftTensor>& tensors, const std::string& adapter_name = "") {
-  SafetensorsWriter writer;
-  if (!adapter_name.empty()) writer.SetMetadata("coterie.name", adapter_name);
-  std::vector<std::vector<float>> values;
-  for (const PeftTensor& tensor : tensors) {
-    int64_t n = 1;
-    for (const int64_t extent : tensor.shape) n *= extent;
-    values.emplace_back(static_cast<size_t>(n), tensor.value);
-  }
-  for (size_t i = 0; i < tensors.size(); ++i) {
-    writer.AddTensor(tensors[i].name, tensors[i].type, tensors[i].shape,
-                     {reinterpret_cast<const uint8_t*>(values[i].data()), values[i].size() * 4});
-  }
-  absl::StatusOr<std::string> bytes = writer.Serialize();
-  COTERIE_CHECK(bytes.ok(), "a test drafts a file that can be written");
-  return *std::move(bytes);
-}
-
-PeftTensor A(std::vector<int64_t> shape) { return {absl::StrCat(kModule, "A.weight"), shape}; }
-PeftTensor B(std::vector<int64_t> shape) { return {absl::StrCat(kModule, "B.weight"), shape}; }
+DraftTensor A(std::vector<int64_t> shape) { return {absl::StrCat(kModule, "A.weight"), shape}; }
+DraftTensor B(std::vector<int64_t> shape) { return {absl::StrCat(kModule, "B.weight"), shape}; }
 
 constexpr char kGgufA[] = "blk.0.ffn_up.weight.lora_a";
 constexpr char kGgufB[] = "blk.0.ffn_up.weight.lora_b";
@@ -124,32 +98,32 @@ std::string ValidAdapterConfig() {
       "\"base_model_name_or_path\": \"org/tiny\"");
 }
 
-std::string ValidAdapterTensors() { return PeftFile({A({2, 16}), B({16, 2})}, "home"); }
+std::string ValidAdapterTensors() { return SafetensorsBytes({A({2, 16}), B({16, 2})}, "home"); }
 
 std::vector<MalformedFile> MalformedAdapterTensors() {
   const auto named = [](const std::string& name) {
-    return PeftFile({A({2, 16}), B({16, 2}), {name, {2, 16}}});
+    return SafetensorsBytes({A({2, 16}), B({16, 2}), {name, {2, 16}}});
   };
   const auto of_value = [](float value) {
-    PeftTensor b = B({16, 2});
+    DraftTensor b = B({16, 2});
     b.value = value;
-    return PeftFile({A({2, 16}), b});
+    return SafetensorsBytes({A({2, 16}), b});
   };
-  PeftTensor integers = A({2, 16});
+  DraftTensor integers = A({2, 16});
   integers.type = SafetensorsType::kI32;
   const std::string layers = "base_model.model.model.layers.";
   std::vector<MalformedFile> files = {
-      {"NoTensors", PeftFile({}), kDamaged, "no tensors"},
-      {"NoB", PeftFile({A({2, 16})}), kDamaged, "lora_A.weight"},
-      {"NoA", PeftFile({B({16, 2})}), kDamaged, "lora_B.weight"},
-      {"RanksDiffer", PeftFile({A({2, 16}), B({16, 3})}), kDamaged, "different ranks"},
-      {"RankZero", PeftFile({A({0, 16}), B({16, 0})}), kDamaged, "no matrix"},
-      {"RankHuge", PeftFile({A({5000, 1}), B({1, 5000})}), kDamaged, "too large"},
-      {"Vector", PeftFile({A({32}), B({16, 2})}), kDamaged, "no matrix"},
-      {"Cube", PeftFile({A({2, 4, 4}), B({16, 2})}), kDamaged, "no matrix"},
+      {"NoTensors", SafetensorsBytes({}), kDamaged, "no tensors"},
+      {"NoB", SafetensorsBytes({A({2, 16})}), kDamaged, "lora_A.weight"},
+      {"NoA", SafetensorsBytes({B({16, 2})}), kDamaged, "lora_B.weight"},
+      {"RanksDiffer", SafetensorsBytes({A({2, 16}), B({16, 3})}), kDamaged, "different ranks"},
+      {"RankZero", SafetensorsBytes({A({0, 16}), B({16, 0})}), kDamaged, "no matrix"},
+      {"RankHuge", SafetensorsBytes({A({5000, 1}), B({1, 5000})}), kDamaged, "too large"},
+      {"Vector", SafetensorsBytes({A({32}), B({16, 2})}), kDamaged, "no matrix"},
+      {"Cube", SafetensorsBytes({A({2, 4, 4}), B({16, 2})}), kDamaged, "no matrix"},
       {"Nan", of_value(std::nanf("")), kDamaged, "lora_B.weight"},
       {"Infinite", of_value(INFINITY), kDamaged, "lora_B.weight"},
-      {"Integers", PeftFile({integers, B({16, 2})}), kUnsupported, "I32"},
+      {"Integers", SafetensorsBytes({integers, B({16, 2})}), kUnsupported, "I32"},
       {"ForeignTensor", named("base_model.model.lm_head.weight"), kUnsupported, "lm_head"},
       {"EmbeddingTensor", named("base_model.model.model.embed_tokens.lora_embedding_A"),
        kUnsupported, "lora_embedding_A"},
@@ -157,8 +131,9 @@ std::vector<MalformedFile> MalformedAdapterTensors() {
       {"LayerNegative", named(layers + "-1.mlp.up_proj.lora_A.weight"), kUnsupported, "layers.-1."},
       {"LayerHuge", named(layers + "18446744073709551616.mlp.up_proj.lora_A.weight"), kUnsupported,
        "layers.1844674"},
-      {"NameHostile", PeftFile({A({2, 16}), B({16, 2})}, "../x"), kMistake, "name='../x'"},
-      {"NameLong", PeftFile({A({2, 16}), B({16, 2})}, std::string(100000, 'n')), kMistake, "'nnn"},
+      {"NameHostile", SafetensorsBytes({A({2, 16}), B({16, 2})}, "../x"), kMistake, "name='../x'"},
+      {"NameLong", SafetensorsBytes({A({2, 16}), B({16, 2})}, std::string(100000, 'n')), kMistake,
+       "'nnn"},
   };
   for (MalformedFile& file : MalformedSafetensors()) files.push_back(std::move(file));
   return files;

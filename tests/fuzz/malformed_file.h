@@ -38,6 +38,7 @@ std::vector<MalformedFile> MalformedShardIndexes();
 std::vector<MalformedFile> MalformedModelConfigs();
 std::vector<MalformedFile> MalformedTokenizerConfigs();
 std::vector<MalformedFile> MalformedGenerationConfigs();
+std::vector<MalformedFile> MalformedModelWeights();
 
 // TinyModel in two parts, the other of which is valid.
 std::vector<MalformedFile> MalformedFirstParts();

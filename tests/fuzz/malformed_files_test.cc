@@ -115,6 +115,8 @@ std::vector<Format> FormatsOfSeveralFiles() {
        testing::TinyTokenizerConfig, OpenFolder, true},
       {"GenerationConfig", "generation_config.json", testing::MalformedGenerationConfigs,
        [] { return std::string(R"({"eos_token_id":[3]})"); }, OpenFolder, true},
+      {"ModelWeights", "model.safetensors", testing::MalformedModelWeights,
+       testing::TinyModelWeights, OpenFolder, true},
       {"FirstPart", "bad-00001-of-00002.gguf", testing::MalformedFirstParts,
        testing::ValidFirstPart,
        [](const std::string& path) {

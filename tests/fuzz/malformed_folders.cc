@@ -1,8 +1,10 @@
-// The JSON files of a Hugging Face folder beside tokenizer.json and the index of shards, with one
-// thing wrong: config.json, tokenizer_config.json and generation_config.json.
+// The files of a Hugging Face folder beside tokenizer.json and the index of shards, with one thing
+// wrong: config.json, tokenizer_config.json, generation_config.json and model.safetensors.
+
+#include <algorithm>
+#include <functional>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_replace.h"
 
 #include "tests/fuzz/hugging_face_draft.h"
 #include "tests/fuzz/malformed_file.h"
@@ -166,7 +168,56 @@ void AddWindows(Mutations m) {
   gemma("SoftCap", "\"final_logit_softcapping\":30.0", "final_logit_softcapping", kUnsupported);
 }
 
+void AddWeights(Files& files) {
+  const auto change = [&](const std::string& name, const std::string& tensor,
+                          const std::function<void(std::vector<DraftTensor>&, size_t)>& how,
+                          absl::StatusCode code = kDamaged) {
+    std::vector<DraftTensor> tensors = TinyModelTensors();
+    const auto at = std::find_if(tensors.begin(), tensors.end(),
+                                 [&](const DraftTensor& one) { return one.name == tensor; });
+    how(tensors, static_cast<size_t>(at - tensors.begin()));
+    files.push_back({name, SafetensorsBytes(tensors), code, tensor});
+  };
+  const auto shape = [&](const std::string& name, const std::string& tensor,
+                         std::vector<int64_t> wrong) {
+    change(name, tensor, [&](auto& tensors, size_t i) { tensors[i].shape = wrong; });
+  };
+  for (const char* tensor :
+       {"model.embed_tokens.weight", "model.norm.weight", "model.layers.0.input_layernorm.weight",
+        "model.layers.0.self_attn.q_proj.weight", "model.layers.0.mlp.down_proj.weight"}) {
+    std::string name = tensor;
+    std::erase_if(name, [](char c) { return c == '.' || c == '_'; });
+    change(
+        name + "Missing", tensor,
+        [](auto& tensors, size_t i) { tensors.erase(tensors.begin() + static_cast<ptrdiff_t>(i)); },
+        kMissing);
+    change(
+        name + "Integers", tensor,
+        [](auto& tensors, size_t i) { tensors[i].type = SafetensorsType::kI32; }, kUnsupported);
+    shape(name + "Scalar", tensor, {});
+    shape(name + "Empty", tensor, {0});
+    shape(name + "EmptyRows", tensor, {32, 0});
+    shape(name + "Cube", tensor, {1, 1, 32});
+    shape(name + "Long", tensor, {33});
+  }
+  change("BiasShape", "model.layers.0.self_attn.q_proj.bias", [](auto& tensors, size_t) {
+    tensors.push_back({"model.layers.0.self_attn.q_proj.bias", {31}});
+  });
+  // One more space in the header moves all data by a byte.
+  std::string odd = TinyModelWeights();
+  ++odd[0];
+  const size_t end_of_header = odd.find("}}") + 2;
+  odd.insert(end_of_header, " ");
+  files.push_back({"Misaligned", odd, kUnsupported, "not aligned"});
+}
+
 }  // namespace
+
+std::vector<MalformedFile> MalformedModelWeights() {
+  Files files = MalformedSafetensors();
+  AddWeights(files);
+  return files;
+}
 
 std::vector<MalformedFile> MalformedModelConfigs() {
   Files files = MalformedJson(1 << 20);
