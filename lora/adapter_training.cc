@@ -13,7 +13,6 @@
 #include "core/base/read_file.h"
 #include "core/base/status_macros.h"
 #include "core/base/write_file.h"
-#include "lora/example_order.h"
 #include "lora/served_check.h"
 
 namespace coterie {
@@ -38,17 +37,21 @@ int64_t PassTokens(const AdapterTrainingPlan& plan) {
   if (plan.pass_tokens > 0) return plan.pass_tokens;
   constexpr int64_t kUsefulTokens = 512;
   int64_t longest = 2, total = 0;
-  for (const TrainingExample& example : plan.examples) {
+  for (const TrainingExample& example : plan.material.examples) {
     longest = std::max(longest, TokensOf(example));
     total += TokensOf(example);
   }
-  for (const auto* sequences : {&plan.held_out, &plan.replay, &plan.probe}) {
+  for (const auto& [index, episode] : plan.material.episodes) {
+    longest = std::max(longest, TokensOf(episode.example));
+  }
+  for (const auto* sequences : {&plan.held_out, &plan.material.replay, &plan.probe}) {
     for (const TrainingSequence& sequence : *sequences) {
       longest = std::max(longest, static_cast<int64_t>(sequence.tokens.size()));
     }
   }
-  const int64_t mean = total / std::max<int64_t>(1, static_cast<int64_t>(plan.examples.size()));
-  return std::max(longest, std::min(kUsefulTokens, mean * plan.batch_examples));
+  const int64_t n_examples = static_cast<int64_t>(plan.material.examples.size());
+  const int64_t mean = total / std::max<int64_t>(1, n_examples);
+  return std::max(longest, std::min(kUsefulTokens, mean * plan.order.batch_examples));
 }
 
 class Training {
@@ -119,8 +122,7 @@ class Training {
   absl::Status Learn() {
     start_ = absl::Now();
     for (int64_t step = first_step_; step < order_.n_steps(); ++step) {
-      const absl::StatusOr<StepReport> report =
-          trainer_->Step(order_.Batch(plan_.examples, plan_.replay, step), cancel_);
+      const absl::StatusOr<StepReport> report = trainer_->Step(order_.Batch(step), cancel_);
       if (absl::IsCancelled(report.status())) COTERIE_RETURN_IF_ERROR(Save());
       COTERIE_RETURN_IF_ERROR(report.status());
       n_tokens_ += report->n_tokens;
@@ -157,7 +159,7 @@ class Training {
   // An adapter that is not applied, or wrongly, would go unnoticed: its loss curve is fine.
   absl::Status CheckServed() {
     const TrainingSequence probe = ServedPart(
-        plan_.held_out.empty() ? plan_.examples.front().sequence : plan_.held_out.front());
+        plan_.held_out.empty() ? plan_.material.examples.front().sequence : plan_.held_out.front());
     COTERIE_ASSIGN_OR_RETURN(const auto by_trainer, trainer_->Evaluate({&probe, 1}, true, cancel_));
     COTERIE_ASSIGN_OR_RETURN(
         const DeltaSnapshot served,
@@ -213,11 +215,10 @@ absl::StatusOr<std::vector<Trainer::Likelihood>> MeasureIncumbent(const Expert& 
 absl::StatusOr<AdapterTrainingResult> TrainAdapter(
     const Expert& expert, WorkerPool& pool, MemoryBudget& budget, const AdapterTrainingPlan& plan,
     const std::function<void(const TrainingProgress&)>& progress, std::stop_token cancel) {
-  if (plan.examples.empty()) {
+  if (plan.material.examples.empty()) {
     return absl::InvalidArgumentError("there is nothing to learn from: no examples");
   }
-  const ExampleOrder order(plan.examples, plan.replay, plan.n_epochs, plan.batch_examples,
-                           plan.replay_share, plan.options.seed);
+  const ExampleOrder order(plan.material, plan.order);
   TrainerOptions options = plan.options;
   options.total_steps = order.n_steps();
   options.warmup_steps = std::min(options.warmup_steps, std::max<int64_t>(1, order.n_steps() / 5));

@@ -13,24 +13,22 @@
 #include "core/memory/memory_budget.h"
 #include "core/threads/worker_pool.h"
 #include "experts/expert.h"
+#include "lora/example_order.h"
 #include "lora/promotion_gate.h"
 #include "lora/trainer.h"
 
 namespace coterie {
 
 struct AdapterTrainingPlan {
-  std::vector<TrainingExample> examples;   // To learn from.
-  std::vector<TrainingSequence> held_out;  // Cases that training never sees.
-  std::vector<TrainingSequence> replay;    // General text mixed in against forgetting,
-  std::vector<TrainingSequence> probe;     // and other general text to measure it with.
+  LearningMaterial material;
+  std::vector<TrainingSequence> held_out;  // Cases that training never sees,
+  std::vector<TrainingSequence> probe;     // and general text that is not replayed.
   // The adapter that serves now, rows as served; empty: the base alone.
   std::vector<LinearDelta> incumbent;
 
   TrainerOptions options;  // total_steps is set by the training.
-  int64_t n_epochs = 3;
-  int64_t batch_examples = 8;
-  double replay_share = 0.15;  // Of the tokens of a batch, as far as there is replay.
-  int64_t pass_tokens = 0;     // Of a pass; 0: as many as the longest example and a batch need.
+  ExampleOrderOptions order;
+  int64_t pass_tokens = 0;  // Of a pass; 0: as many as the longest example and a batch need.
   GateOptions gate;
 
   // Where to keep a checkpoint, and to go on from if one is there; empty: nowhere. Removed at the

@@ -9,13 +9,12 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 
-#include "core/formats/chat_template.h"
-#include "core/formats/tokenizer.h"
 #include "core/memory/memory_budget.h"
 #include "core/threads/worker_pool.h"
 #include "experts/expert.h"
 #include "experts/linear_delta.h"
 #include "lora/interaction.h"
+#include "lora/shown_answers.h"
 #include "lora/trainer.h"
 #include "lora/training_set.h"
 
@@ -27,18 +26,11 @@ struct HeldOutCase {
   TrainingSequence shown;
 };
 
-struct HeldOutCaseOptions {
-  size_t max_cases = 16;             // The first by the order of the set.
-  size_t n_examples = 6;             // Shown at most, of the training part only, and
-  int64_t max_example_tokens = 512;  // in at most so many tokens more.
-};
-
-// Cases of the interactions that `set` holds out, without those that were rejected and those that
-// the template refuses.
+// At most max_cases of the interactions that `set` holds out, in its order, without those that were
+// rejected and those that the template refuses. `shown`: answers of the training part.
 std::vector<HeldOutCase> MakeHeldOutCases(absl::Span<const Interaction> interactions,
-                                          const TrainingSet& set, const Tokenizer& tokenizer,
-                                          const ChatTemplate* chat_template,
-                                          const HeldOutCaseOptions& options);
+                                          const TrainingSet& set, ShownAnswers& shown,
+                                          size_t max_cases);
 
 // Mean nats per target token of the cases as the expert answers; smaller is better.
 struct HeldOutReport {

@@ -68,6 +68,25 @@ absl::StatusOr<TrainingSequence> TeachReply(const Tokenizer& tokenizer,
   return Joined(std::move(prompt.ids), written.ids, ends ? closing : std::nullopt);
 }
 
+absl::StatusOr<TrainingSequence> TeachConversation(const Tokenizer& tokenizer,
+                                                   const ChatTemplate* chat_template,
+                                                   absl::Span<const Message> messages,
+                                                   absl::string_view reply, bool ends,
+                                                   size_t n_shown) {
+  COTERIE_ASSIGN_OR_RETURN(TrainingSequence whole,
+                           TeachReply(tokenizer, chat_template, messages, reply, ends));
+  for (size_t i = 0; i < std::min(n_shown, messages.size()); ++i) {
+    if (messages[i].role != "assistant") continue;
+    const absl::StatusOr<TrainingSequence> earlier =
+        TeachReply(tokenizer, chat_template, messages.first(i), messages[i].content, /*ends=*/true);
+    if (!earlier.ok() || !IsPrefix(earlier->tokens, whole.tokens)) continue;
+    for (size_t t = 0; t < earlier->tokens.size(); ++t) {
+      if (earlier->is_target[t]) whole.is_target[t] = true;
+    }
+  }
+  return whole;
+}
+
 absl::StatusOr<TrainingSequence> TeachText(const Tokenizer& tokenizer, absl::string_view text,
                                            int64_t max_tokens) {
   COTERIE_ASSIGN_OR_RETURN(std::vector<TokenId> ids,

@@ -20,6 +20,15 @@ absl::StatusOr<TrainingSequence> TeachReply(const Tokenizer& tokenizer,
                                             absl::Span<const Message> messages,
                                             absl::string_view reply, bool ends);
 
+// The same, of which the answers among the first `n_shown` messages are targets too, each as
+// TeachReply teaches it after what stands before it. Where a template writes an earlier turn in
+// another way than when it was answered, that answer is none.
+absl::StatusOr<TrainingSequence> TeachConversation(const Tokenizer& tokenizer,
+                                                   const ChatTemplate* chat_template,
+                                                   absl::Span<const Message> messages,
+                                                   absl::string_view reply, bool ends,
+                                                   size_t n_shown);
+
 // A text of which every token but the first is a target.
 absl::StatusOr<TrainingSequence> TeachText(const Tokenizer& tokenizer, absl::string_view text,
                                            int64_t max_tokens);

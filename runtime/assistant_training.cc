@@ -77,6 +77,7 @@ absl::StatusOr<TrainingReport> Assistant::Train(const TrainingRequest& request,
                            InteractionsToLearnFrom(ExpertsBehind(*spec, adapter)));
   TrainingRequest whole = request;
   if (whole.replay.empty()) whole.replay = configuration_.learning.replay;
+  if (whole.episode_tokens == 0) whole.episode_tokens = configuration_.learning.retrieval_tokens;
   return TrainOn(interactions, adapter, whole, /*judge=*/true, std::move(cancel));
 }
 

@@ -19,6 +19,9 @@ struct TrainingRequest {
   int64_t n_epochs = 4;
   int64_t batch_examples = 8;
   double replay_share = 0.25;  // Of the tokens; 0: nothing is rehearsed.
+  // How often an answer is learnt after the nearest others, as retrieval shows them; 0: each alone.
+  double episode_share = 1;
+  int64_t episode_tokens = 0;  // Of those shown before an answer; 0: as retrieval may show.
   // A UTF-8 text file to rehearse beside the passages that are built in, read by ReplaySource;
   // empty: the configuration's.
   std::string replay;

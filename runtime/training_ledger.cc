@@ -26,6 +26,10 @@ nlohmann::json TrainerJson(const TrainingRequest& request) {
           {"device", options.device},
           {"epochs", request.n_epochs},
           {"batch_examples", request.batch_examples},
+          {"held_out_share", request.set.held_out_share},
+          {"max_tokens", request.set.max_tokens},
+          {"episode_share", request.episode_share},
+          {"episode_tokens", request.episode_tokens},
           {"replay_share", request.replay_share},
           {"replay", request.replay}};
 }
@@ -104,6 +108,10 @@ std::optional<TrainingRequest> RequestOf(const AdapterLedger& ledger, const std:
   options.device = trainer.value("device", options.device);
   request.n_epochs = trainer.value("epochs", request.n_epochs);
   request.batch_examples = trainer.value("batch_examples", request.batch_examples);
+  request.set.held_out_share = trainer.value("held_out_share", request.set.held_out_share);
+  request.set.max_tokens = trainer.value("max_tokens", request.set.max_tokens);
+  request.episode_share = trainer.value("episode_share", 0.0);  // Older ledgers: there were none.
+  request.episode_tokens = trainer.value("episode_tokens", request.episode_tokens);
   request.replay_share = trainer.value("replay_share", request.replay_share);
   request.replay = trainer.value("replay", "");
   for (const std::string& name : trainer.value("targets", std::vector<std::string>())) {

@@ -12,6 +12,7 @@
 #include "lora/general_text.h"
 #include "lora/rehearsal.h"
 #include "lora/replay_source.h"
+#include "lora/shown_answers.h"
 #include "lora/training_sequence.h"
 
 namespace coterie {
@@ -46,13 +47,23 @@ absl::StatusOr<std::vector<TrainingSequence>> ReplayPassages(const Tokenizer& to
 
 // Of general text, in all epochs.
 int64_t ReplayTokens(const AdapterTrainingPlan& plan) {
-  if (!(plan.replay_share > 0)) return 0;
+  if (!(plan.order.replay_share > 0)) return 0;
   int64_t n_tokens = 0;
-  for (const TrainingExample& example : plan.examples) {
-    n_tokens += static_cast<int64_t>(example.sequence.tokens.size()) * plan.n_epochs;
+  for (const TrainingExample& example : plan.material.examples) {
+    n_tokens += static_cast<int64_t>(example.sequence.tokens.size()) * plan.order.n_epochs;
   }
-  const double share = std::min(0.9, plan.replay_share);
+  const double share = std::min(0.9, plan.order.replay_share);
   return static_cast<int64_t>(static_cast<double>(n_tokens) * share / (1 - share)) + 1;
+}
+
+absl::Status CheckShares(const TrainingRequest& request) {
+  for (const auto& [name, share] : {std::pair("episode_share", request.episode_share),
+                                    std::pair("replay_share", request.replay_share)}) {
+    if (share >= 0 && share <= 1) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("a share is a number from 0 to 1: ", name, "=", share));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status AddProbe(const Tokenizer& tokenizer, AdapterTrainingPlan& plan) {
@@ -71,6 +82,7 @@ absl::StatusOr<TrainingMaterial> PrepareTraining(const Expert& expert,
                                                  const TrainingRequest& request, WorkerPool& pool,
                                                  MemoryBudget& budget,
                                                  const std::stop_token& stop) {
+  COTERIE_RETURN_IF_ERROR(CheckShares(request));
   TrainingMaterial material;
   TrainingSet& set = material.set;
   set = BuildTrainingSet(interactions, expert.tokenizer(), chat_template, request.set);
@@ -80,21 +92,31 @@ absl::StatusOr<TrainingMaterial> PrepareTraining(const Expert& expert,
                      request.expert, " first, for example `coterie feedback last edit TEXT`"));
   }
   AdapterTrainingPlan& plan = material.plan;
-  plan.examples = set.train;
+  plan.material.examples = set.train;
+  if (request.episode_share > 0) {
+    ShownAnswersOptions shown;
+    shown.max_example_tokens = request.episode_tokens;
+    plan.material.episodes =
+        ShownAnswers(interactions, set, expert.tokenizer(), chat_template, shown)
+            .Episodes(request.set.max_tokens + request.episode_tokens, request.options.seed);
+  }
   for (const TrainingExample& example : set.held_out) {
     if (example.objective != Objective::kDiscourage) plan.held_out.push_back(example.sequence);
   }
   plan.options = request.options;
-  plan.n_epochs = request.n_epochs;
-  plan.batch_examples = request.batch_examples;
-  plan.replay_share = request.replay_share;
+  plan.order.n_epochs = request.n_epochs;
+  plan.order.batch_examples = request.batch_examples;
+  plan.order.episode_share = request.episode_share;
+  plan.order.replay_share = request.replay_share;
+  plan.order.seed = request.options.seed;
   plan.gate = request.gate;
   COTERIE_RETURN_IF_ERROR(AddProbe(expert.tokenizer(), plan));
   COTERIE_ASSIGN_OR_RETURN(
       const std::vector<TrainingSequence> passages,
       ReplayPassages(expert.tokenizer(), request.replay, ReplayTokens(plan), request.options.seed));
-  COTERIE_ASSIGN_OR_RETURN(plan.replay, Rehearse(expert, passages, ReplayTokens(plan),
-                                                 request.options.seed, pool, budget, stop));
+  COTERIE_ASSIGN_OR_RETURN(
+      plan.material.replay,
+      Rehearse(expert, passages, ReplayTokens(plan), request.options.seed, pool, budget, stop));
   return material;
 }
 

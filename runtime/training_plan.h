@@ -23,6 +23,7 @@ struct TrainingMaterial {
 
 // Makes examples, what is rehearsed and what is measured with, from interactions in the order in
 // which they are learnt from.
+//   kInvalidArgument      a share that is none
 //   kFailedPrecondition   there is nothing to learn from
 //   other                 of ReplaySource for the file that the request names, and of Rehearse
 absl::StatusOr<TrainingMaterial> PrepareTraining(const Expert& expert,

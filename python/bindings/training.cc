@@ -178,6 +178,7 @@ TrainingRequest TrainingRequestFrom(const std::string& expert, const Fields& fie
   reader.Read("adapter", request.adapter);
   reader.Read("epochs", request.n_epochs);
   reader.Read("batch_examples", request.batch_examples);
+  reader.Read("episode_share", request.episode_share);
   reader.Read("replay_share", request.replay_share);
   reader.Read("replay", request.replay);
   reader.Read("largest_forgetting", request.gate.largest_forgetting);

@@ -49,7 +49,8 @@ class TrainerOptions(TypedDict, total=False):
 class TrainingOptions(TrainerOptions, total=False):
     """Options of Assistant.train.
 
-    adapter: its name, "EXPERT-tuned" if not given · epochs 4 · batch_examples 8 · replay_share
+    adapter: its name, "EXPERT-tuned" if not given · epochs 4 · batch_examples 8 · episode_share 1
+    (how often an answer is learnt after the nearest others, as retrieval shows them) · replay_share
     0.25 (of general text, against forgetting) · replay: a UTF-8 text file to rehearse beside the
     passages that are built in, the configuration's if not given · largest_forgetting 0.05 (nats a
     token that general text may lose) · held_out_share 0.2 · max_tokens 1024 (longer examples are
@@ -59,6 +60,7 @@ class TrainingOptions(TrainerOptions, total=False):
     adapter: str
     epochs: int
     batch_examples: int
+    episode_share: float
     replay_share: float
     replay: str | os.PathLike[str]
     largest_forgetting: float

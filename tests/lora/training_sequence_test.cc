@@ -54,6 +54,27 @@ TEST_P(TrainingSequenceTest, TheTargetsAreWhatFollowsTheServedPrompt) {
   }
 }
 
+TEST_P(TrainingSequenceTest, AnswersShownBeforeAreTargetsAsWhenTheyWereGiven) {
+  if (expert_->chat_template() == nullptr) return;  // Without a template there are no turns.
+  const Tokenizer& tokenizer = expert_->tokenizer();
+  const ChatTemplate* chat = expert_->chat_template();
+  COTERIE_ASSERT_OK_AND_ASSIGN(const TrainingSequence last,
+                               TeachReply(tokenizer, chat, Talk(), kReply, true));
+  COTERIE_ASSERT_OK_AND_ASSIGN(
+      const TrainingSequence first,
+      TeachReply(tokenizer, chat, absl::MakeConstSpan(Talk()).first(2), "Hi!", true));
+  COTERIE_ASSERT_OK_AND_ASSIGN(const TrainingSequence both,
+                               TeachConversation(tokenizer, chat, Talk(), kReply, true, 3));
+  ASSERT_EQ(both.tokens, last.tokens);
+  for (size_t i = 0; i < both.tokens.size(); ++i) {
+    const bool is_first = i < first.tokens.size() && first.is_target[i];
+    EXPECT_EQ(both.is_target[i], is_first || last.is_target[i]) << i;
+  }
+  COTERIE_ASSERT_OK_AND_ASSIGN(const TrainingSequence none_shown,
+                               TeachConversation(tokenizer, chat, Talk(), kReply, true, 2));
+  EXPECT_EQ(none_shown.is_target, last.is_target);
+}
+
 // The roles that the encoding of the whole conversation keeps say the same.
 TEST_P(TrainingSequenceTest, TheTargetsAreTheTokensOfTheAssistantsLastTurn) {
   if (expert_->chat_template() == nullptr) return;  // Without a template there are no turns.
