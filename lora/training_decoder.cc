@@ -32,10 +32,45 @@ TrainingDecoder::TrainingDecoder(const ArchSpec& spec, const TrainingRows& rows,
       parameters_(parameters),
       pool_(pool),
       stop_(stop),
-      n_rows_(rows.n_rows()) {
+      n_rows_(rows.n_rows()),
+      n_live_(n_rows_) {
   ComputeRotations(spec.rope_angles, at_.cos, at_.sin);
   if (!spec.windowed.empty()) {
     ComputeRotations(spec.window_rope_angles, at_.window_cos, at_.window_sin);
+  }
+}
+
+// What is gathered of attention has its place where activations go.
+bool TrainingDecoder::IsCut(int64_t layer) const {
+  return layer == spec_.n_layers - 1 && rows_.n_loss_rows() < n_rows_ && spec_.d_q() <= spec_.d_ff;
+}
+
+void TrainingDecoder::Begin(int64_t layer, bool past_attention) {
+  layer_ = layer;
+  n_live_ = past_attention && IsCut(layer) ? rows_.n_loss_rows() : n_rows_;
+}
+
+void TrainingDecoder::GatherLossRows(const float* from, float* to) const {
+  const int64_t d = spec_.d_model;
+  for (int64_t i = 0; i < rows_.n_loss_rows(); ++i) {
+    std::memcpy(to + i * d, from + rows_.loss_rows[static_cast<size_t>(i)] * d,
+                static_cast<size_t>(d) * sizeof(float));
+  }
+}
+
+// The rows in the loss back to their places, and zeros between them. From the last on, for no row
+// is before its place.
+void TrainingDecoder::SpreadLossRows(float* values, int64_t n_cols) const {
+  const size_t row_bytes = static_cast<size_t>(n_cols) * sizeof(float);
+  int64_t next = rows_.n_loss_rows() - 1;
+  for (int64_t row = n_rows_ - 1; row >= 0; --row) {
+    float* to = values + row * n_cols;
+    if (next >= 0 && rows_.loss_rows[static_cast<size_t>(next)] == row) {
+      if (next != row) std::memcpy(to, values + next * n_cols, row_bytes);
+      --next;
+    } else {
+      std::memset(to, 0, row_bytes);
+    }
   }
 }
 
@@ -72,8 +107,8 @@ void TrainingDecoder::Run(std::vector<Job> jobs) {
 
 void TrainingDecoder::ForRows(const std::function<void(int64_t, int64_t, int)>& body) {
   constexpr int64_t kRows = kTrainingRowsPerPiece;
-  Run({Job{(n_rows_ + kRows - 1) / kRows, [&](int64_t piece, int worker) {
-             body(piece * kRows, std::min(n_rows_, (piece + 1) * kRows), worker);
+  Run({Job{(n_live_ + kRows - 1) / kRows, [&](int64_t piece, int worker) {
+             body(piece * kRows, std::min(n_live_, (piece + 1) * kRows), worker);
            }}});
 }
 
@@ -105,7 +140,7 @@ void TrainingDecoder::PutGradient(const Return& part, const float* values, int64
                                   int64_t end) const {
   const int64_t n = part.dy->n_cols;
   if (IsBackwardQ8(*part.linear)) {
-    const auto all = QuantizedActivations::In(part.quantized, n_rows_, n);
+    const auto all = QuantizedActivations::In(part.quantized, n_live_, n);
     kernels_.quantize_activations(values, n, all.Rows(begin, end));
   }
   for (int64_t row = begin; row < end; ++row) part.dy->Put(row, 0, values + (row - begin) * n, n);
@@ -124,7 +159,7 @@ TrainingDecoder::Reads TrainingDecoder::ReadsOf(
 void TrainingDecoder::PutInput(const Reads& reads, const ActivationRows& rows, const float* values,
                                int64_t begin, int64_t end) const {
   if (reads.quantized) {
-    const auto all = QuantizedActivations::In(at_.quantized, n_rows_, rows.n_cols);
+    const auto all = QuantizedActivations::In(at_.quantized, n_live_, rows.n_cols);
     kernels_.quantize_activations(values, rows.n_cols, all.Rows(begin, end));
   }
   if (!reads.rounded) return;
@@ -138,18 +173,18 @@ void TrainingDecoder::MultiplyPiece(const Product& product, int64_t begin, int64
   const MatrixView& w = product.linear->w;
   uint8_t* scratch = ProductScratch(worker);
   if (IsAsServed(*product.linear)) {
-    kernels_.matmul_q8(w, begin, end, QuantizedActivations::In(at_.quantized, n_rows_, w.n_cols),
+    kernels_.matmul_q8(w, begin, end, QuantizedActivations::In(at_.quantized, n_live_, w.n_cols),
                        product.y, w.n_rows, scratch);
   } else {
-    Multiply(Direction::kForward, w, begin, end, *product.in, 0, n_rows_,
+    Multiply(Direction::kForward, w, begin, end, *product.in, 0, n_live_,
              {product.y, w.n_rows, false}, scratch);
   }
   if (const LoraPair* pair = PairOf(product.which)) {
     const float* h = at_.tapes[static_cast<size_t>(layer_)].h[static_cast<int>(product.which)];
-    training_.backward_f32(parameters_->Bt(*pair), begin, end, {h, n_rows_, pair->rank},
+    training_.backward_f32(parameters_->Bt(*pair), begin, end, {h, n_live_, pair->rank},
                            {product.y, w.n_rows, true}, scratch);
   }
-  for (int64_t row = 0; row < n_rows_; ++row) {
+  for (int64_t row = 0; row < n_live_; ++row) {
     float* y = product.y + row * w.n_rows + begin;
     if (product.linear->bias != nullptr) kernels_.add(product.linear->bias + begin, end - begin, y);
     if (product.plus != nullptr) {
@@ -186,7 +221,7 @@ void TrainingDecoder::MultiplyBackward(const Return& part, int64_t begin, int64_
     y.add = true;
   }
   if (IsBackwardQ8(*part.linear)) {
-    const auto dy = QuantizedActivations::In(part.quantized, n_rows_, w.n_rows);
+    const auto dy = QuantizedActivations::In(part.quantized, n_live_, w.n_rows);
     training_.backward_q8(w, begin, end, dy.Rows(first_row, end_row), y, scratch);
     return;
   }
@@ -204,15 +239,15 @@ TrainingDecoder::Job TrainingDecoder::ReturnJob(std::vector<Return> parts, float
   if (n_cols / cols < 4 * pool_.n_workers()) cols = align;
   const int64_t n_slices = (n_cols + cols - 1) / cols;
   const bool split_rows =
-      n_slices < 4 * pool_.n_workers() && has_long_blocks && n_rows_ >= kRowsWorthSplitting;
+      n_slices < 4 * pool_.n_workers() && has_long_blocks && n_live_ >= kRowsWorthSplitting;
   const int64_t n_parts = split_rows ? pool_.n_workers() : 1;
-  const int64_t rows = (n_rows_ + n_parts - 1) / n_parts;
+  const int64_t rows = (n_live_ + n_parts - 1) / n_parts;
   return {n_slices * n_parts, [this, parts = std::move(parts), dx, cols, n_cols, n_parts, rows](
                                   int64_t piece, int worker) {
             const int64_t begin = piece / n_parts * cols;
             const int64_t end = std::min(n_cols, begin + cols);
             const int64_t first_row = piece % n_parts * rows;
-            const int64_t end_row = std::min(n_rows_, first_row + rows);
+            const int64_t end_row = std::min(n_live_, first_row + rows);
             bool add = false;
             for (const Return& part : parts) {
               MultiplyBackward(part, begin, end, first_row, end_row, dx, add, worker);
@@ -232,10 +267,10 @@ TrainingDecoder::Job TrainingDecoder::GradientJob(const MatrixView& rows, const 
             const ProductOutput to{gradient, n_cols, true};
             if (shape_.is_bf16) {
               training_.backward_bf16(
-                  rows, begin, end, {reinterpret_cast<const uint16_t*>(factors), rank, 2 * n_rows_},
+                  rows, begin, end, {reinterpret_cast<const uint16_t*>(factors), rank, 2 * n_live_},
                   to, ProductScratch(worker));
             } else {
-              training_.backward_f32(rows, begin, end, {factors, rank, n_rows_}, to,
+              training_.backward_f32(rows, begin, end, {factors, rank, n_live_}, to,
                                      ProductScratch(worker));
             }
           }};
@@ -244,12 +279,12 @@ TrainingDecoder::Job TrainingDecoder::GradientJob(const MatrixView& rows, const 
 // to [rank, n_rows] = h [n_rows, rank] turned. In bf16 each row of values stands in the first half
 // of its row of floats, with a zero where a last pair has but one.
 void TrainingDecoder::Turn(const float* h, int64_t rank, float* to) const {
-  training_.transpose(h, n_rows_, rank, rank, to, n_rows_);
+  training_.transpose(h, n_live_, rank, rank, to, n_live_);
   if (!shape_.is_bf16) return;
   for (int64_t r = 0; r < rank; ++r) {
-    uint16_t* narrow = reinterpret_cast<uint16_t*>(to + r * n_rows_);
-    training_.f32_to_bf16(to + r * n_rows_, n_rows_, narrow);
-    narrow[n_rows_] = 0;
+    uint16_t* narrow = reinterpret_cast<uint16_t*>(to + r * n_live_);
+    training_.f32_to_bf16(to + r * n_live_, n_live_, narrow);
+    narrow[n_live_] = 0;
   }
 }
 
@@ -287,6 +322,7 @@ void TrainingDecoder::ShrinkBackward(LayerLinear which, const float* dy, int64_t
 }
 
 void TrainingDecoder::Embed(const MatrixView& embedding) {
+  n_live_ = n_rows_;
   const int64_t d = spec_.d_model;
   ForRows([&](int64_t begin, int64_t end, int) {
     for (int64_t row = begin; row < end; ++row) {
@@ -347,7 +383,7 @@ void TrainingDecoder::PrepareHeads(const ActivationRows& raw, const ActivationRo
 }
 
 void TrainingDecoder::NormQkvRopeAppend(int64_t layer, const LayerWeights& w) {
-  layer_ = layer;
+  Begin(layer, /*past_attention=*/false);
   const LayerTape& tape = at_.tapes[static_cast<size_t>(layer)];
   NormInto(w.attention_norm, at_.x[static_cast<size_t>(layer)], {&w.q, &w.k, &w.v},
            {LayerLinear::kQ, LayerLinear::kK, LayerLinear::kV});
@@ -369,6 +405,7 @@ void TrainingDecoder::NormQkvRopeAppend(int64_t layer, const LayerWeights& w) {
 }
 
 void TrainingDecoder::Attend(int64_t layer) {
+  Begin(layer, /*past_attention=*/false);
   const LayerTape& tape = at_.tapes[static_cast<size_t>(layer)];
   Run({Job{static_cast<int64_t>(rows_.sequences.size()) * spec_.n_heads,
            [&](int64_t piece, int worker) {
@@ -380,20 +417,32 @@ void TrainingDecoder::Attend(int64_t layer) {
            }}});
 }
 
-// What attention made, as the projection reads it.
-void TrainingDecoder::PutAttended(const LayerTape& tape, const LinearWeights& o) {
+// Where the projection reads what attention made.
+ActivationRows TrainingDecoder::Attended(const LayerTape& tape) const {
+  if (!IsCut(layer_)) return tape.attended;
+  return {at_.act.data, spec_.d_q(), at_.act.is_bf16};
+}
+
+// What attention made, as the projection reads it, or as the gradient of its adapter does.
+void TrainingDecoder::PutAttended(const LayerTape& tape, const LinearWeights& o,
+                                  bool for_gradient) {
+  const bool cut = IsCut(layer_);
   Reads reads = ReadsOf({&o});
-  reads.rounded = false;  // It is.
-  if (!reads.quantized && PairOf(LayerLinear::kO) == nullptr) return;
+  if (for_gradient) reads = {.rounded = true, .quantized = false};
+  reads.rounded &= cut;  // Else it is.
+  if (!reads.rounded && !reads.quantized && (for_gradient || PairOf(LayerLinear::kO) == nullptr)) {
+    return;
+  }
   ForRows([&](int64_t begin, int64_t end, int worker) {
     float* x = RowScratch(worker);
     for (int64_t row = begin; row < end; ++row) {
       float* to = x + (row - begin) * spec_.d_q();
-      const float* from = tape.attended.Get(row, 0, spec_.d_q(), to);
+      const int64_t at = cut ? rows_.loss_rows[static_cast<size_t>(row)] : row;
+      const float* from = tape.attended.Get(at, 0, spec_.d_q(), to);
       if (from != to) std::memcpy(to, from, static_cast<size_t>(spec_.d_q()) * sizeof(float));
     }
-    PutInput(reads, tape.attended, x, begin, end);
-    Shrink(LayerLinear::kO, x, begin, end, worker);
+    PutInput(reads, Attended(tape), x, begin, end);
+    if (!for_gradient) Shrink(LayerLinear::kO, x, begin, end, worker);
   });
 }
 
@@ -416,13 +465,20 @@ void TrainingDecoder::AddToStream(const LinearWeights& linear, const float* norm
 }
 
 void TrainingDecoder::ProjectResidual(int64_t layer, const LayerWeights& w) {
+  Begin(layer, /*past_attention=*/true);
   const LayerTape& tape = at_.tapes[static_cast<size_t>(layer)];
-  PutAttended(tape, w.o);
-  AddToStream(w.o, w.post_attention_norm, LayerLinear::kO, tape.attended,
-              at_.x[static_cast<size_t>(layer)], tape.raw_o, tape.x_mid);
+  PutAttended(tape, w.o, /*for_gradient=*/false);
+  const float* stream = at_.x[static_cast<size_t>(layer)];
+  if (IsCut(layer)) {
+    GatherLossRows(stream, at_.hidden);
+    stream = at_.hidden;
+  }
+  AddToStream(w.o, w.post_attention_norm, LayerLinear::kO, Attended(tape), stream, tape.raw_o,
+              tape.x_mid);
 }
 
 void TrainingDecoder::NormGateUpActivate(int64_t layer, const LayerWeights& w) {
+  Begin(layer, /*past_attention=*/true);
   const LayerTape& tape = at_.tapes[static_cast<size_t>(layer)];
   const int64_t d_ff = spec_.d_ff;
   NormInto(w.ffn_norm, tape.x_mid, {&w.gate, &w.up}, {LayerLinear::kGate, LayerLinear::kUp});
@@ -449,6 +505,7 @@ void TrainingDecoder::NormGateUpActivate(int64_t layer, const LayerWeights& w) {
 }
 
 void TrainingDecoder::DownResidual(int64_t layer, const LayerWeights& w) {
+  Begin(layer, /*past_attention=*/true);
   const LayerTape& tape = at_.tapes[static_cast<size_t>(layer)];
   AddToStream(w.down, w.post_ffn_norm, LayerLinear::kDown, at_.act, tape.x_mid, tape.raw_down,
               at_.x[static_cast<size_t>(layer + 1)]);

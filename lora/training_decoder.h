@@ -85,6 +85,14 @@ class TrainingDecoder {
   static constexpr int64_t kBlockColumns = 256;
   enum class Direction : uint8_t { kForward, kBackward };
 
+  // Past the last attention only the rows in the loss go on, one after another: nothing comes of
+  // the others.
+  bool IsCut(int64_t layer) const;
+  void Begin(int64_t layer, bool past_attention);
+  void GatherLossRows(const float* from, float* to) const;
+  void SpreadLossRows(float* values, int64_t n_cols) const;
+  ActivationRows Attended(const LayerTape& tape) const;
+
   const LoraPair* PairOf(LayerLinear which) const;
   uint8_t* ProductScratch(int worker) const { return at_.workers + worker * at_.worker_bytes; }
   float* RowScratch(int worker) const;
@@ -117,7 +125,7 @@ class TrainingDecoder {
                       int worker) const;
   void NormInto(const float* norm, const float* x, absl::Span<const LinearWeights* const> linears,
                 absl::Span<const LayerLinear> targets);
-  void PutAttended(const LayerTape& tape, const LinearWeights& o);
+  void PutAttended(const LayerTape& tape, const LinearWeights& o, bool for_gradient);
   void AddToStream(const LinearWeights& linear, const float* norm, LayerLinear which,
                    const ActivationRows& in, const float* from, float* raw, float* to);
   void BackwardResidual(const LinearWeights& linear, const float* norm, LayerLinear which,
@@ -141,6 +149,7 @@ class TrainingDecoder {
   WorkerPool& pool_;
   const std::stop_token& stop_;
   const int64_t n_rows_;
+  int64_t n_live_;  // Rows of the operation at hand: all, or where IsCut those in the loss.
   int64_t layer_ = 0;
   bool stopped_ = false;
   std::vector<float> nll_;

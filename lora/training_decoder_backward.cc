@@ -18,16 +18,14 @@ MatrixView F32Rows(const float* data, int64_t n_rows, int64_t n_cols) {
 
 void TrainingDecoder::WeighLoss(absl::Span<const float> weights) {
   const int64_t d = spec_.d_model;
-  std::memset(at_.dx, 0, static_cast<size_t>(n_rows_ * d) * sizeof(float));
   for (size_t i = 0; i < weights.size(); ++i) {
-    const float* gradient = at_.hidden + static_cast<int64_t>(i) * d;
-    float* dx = at_.dx + rows_.loss_rows[i] * d;
-    for (int64_t c = 0; c < d; ++c) dx[c] = weights[i] * gradient[c];
+    const int64_t at = static_cast<int64_t>(i) * d;
+    for (int64_t c = 0; c < d; ++c) at_.dx[at + c] = weights[i] * at_.hidden[at + c];
   }
+  if (!IsCut(spec_.n_layers - 1)) SpreadLossRows(at_.dx, d);
 }
 
 void TrainingDecoder::BeginBackward(int64_t layer, const LayerWeights& w) {
-  layer_ = layer;
   if (shape_.recompute == Recompute::kFull) {
     NormQkvRopeAppend(layer, w);
     Attend(layer);
@@ -60,11 +58,12 @@ void TrainingDecoder::BackwardResidual(const LinearWeights& linear, const float*
     ShrinkBackward(which, dy + begin * d, begin, end, worker);
   });
   std::vector<Job> jobs = {ReturnJob({part}, d_in)};
-  AddGradientJobs(which, in.View(n_rows_), F32Rows(dy, n_rows_, d), jobs);
+  AddGradientJobs(which, in.View(n_live_), F32Rows(dy, n_live_, d), jobs);
   Run(std::move(jobs));
 }
 
 void TrainingDecoder::BackwardDownResidual(int64_t layer, const LayerWeights& w) {
+  Begin(layer, /*past_attention=*/true);
   const LayerTape& tape = at_.tapes[static_cast<size_t>(layer)];
   // The activation is not on the tape: made again from gate and up.
   const auto activate = spec_.gating == Gating::kSilu ? kernels_.silu_mul : kernels_.gelu_tanh_mul;
@@ -93,6 +92,7 @@ void TrainingDecoder::NormBackward(const float* norm, const float* x, const floa
 }
 
 void TrainingDecoder::BackwardNormGateUpActivate(int64_t layer, const LayerWeights& w) {
+  Begin(layer, /*past_attention=*/true);
   const LayerTape& tape = at_.tapes[static_cast<size_t>(layer)];
   const int64_t d = spec_.d_model, d_ff = spec_.d_ff;
   const auto back = spec_.gating == Gating::kSilu ? training_.silu_mul_backward
@@ -119,19 +119,25 @@ void TrainingDecoder::BackwardNormGateUpActivate(int64_t layer, const LayerWeigh
     ShrinkBackward(LayerLinear::kUp, dup, begin, end, worker);
   });
   std::vector<Job> jobs = {ReturnJob({gate_part, up_part}, at_.dy)};
-  AddGradientJobs(LayerLinear::kGate, in.View(n_rows_), at_.dgate.View(n_rows_), jobs);
-  AddGradientJobs(LayerLinear::kUp, in.View(n_rows_), at_.dup.View(n_rows_), jobs);
+  AddGradientJobs(LayerLinear::kGate, in.View(n_live_), at_.dgate.View(n_live_), jobs);
+  AddGradientJobs(LayerLinear::kUp, in.View(n_live_), at_.dup.View(n_live_), jobs);
   Run(std::move(jobs));
   NormBackward(w.ffn_norm, tape.x_mid, at_.dy);
 }
 
 void TrainingDecoder::BackwardProjectResidual(int64_t layer, const LayerWeights& w) {
+  Begin(layer, /*past_attention=*/true);
   const LayerTape& tape = at_.tapes[static_cast<size_t>(layer)];
-  BackwardResidual(w.o, w.post_attention_norm, LayerLinear::kO, tape.attended, tape.raw_o,
+  PutAttended(tape, w.o, /*for_gradient=*/true);
+  BackwardResidual(w.o, w.post_attention_norm, LayerLinear::kO, Attended(tape), tape.raw_o,
                    at_.wide_a);
+  if (!IsCut(layer)) return;
+  SpreadLossRows(at_.wide_a, spec_.d_q());
+  SpreadLossRows(at_.dx, spec_.d_model);
 }
 
 void TrainingDecoder::BackwardAttend(int64_t layer) {
+  Begin(layer, /*past_attention=*/false);
   const LayerTape& tape = at_.tapes[static_cast<size_t>(layer)];
   Run({Job{static_cast<int64_t>(rows_.sequences.size()) * spec_.n_heads,
            [&](int64_t piece, int worker) {
@@ -160,6 +166,7 @@ void TrainingDecoder::BackwardHeads(const ActivationRows& raw, const float* norm
 }
 
 void TrainingDecoder::BackwardNormQkvRope(int64_t layer, const LayerWeights& w) {
+  Begin(layer, /*past_attention=*/false);
   const LayerTape& tape = at_.tapes[static_cast<size_t>(layer)];
   const int64_t d = spec_.d_model, d_q = spec_.d_q(), d_kv = spec_.d_kv();
   const int64_t head_dim = spec_.head_dim, group = spec_.n_heads / spec_.n_kv_heads;
@@ -167,7 +174,7 @@ void TrainingDecoder::BackwardNormQkvRope(int64_t layer, const LayerWeights& w) 
   ActivationRows in = at_.in;
   in.n_cols = d;
   uint8_t* beside_k = shape_.as_served
-                          ? at_.quantized_beside + QuantizedActivations::Bytes(n_rows_, d_kv)
+                          ? at_.quantized_beside + QuantizedActivations::Bytes(n_live_, d_kv)
                           : nullptr;
   const std::vector<Return> parts = {{&w.q, LayerLinear::kQ, &at_.dq, at_.quantized},
                                      {&w.k, LayerLinear::kK, &at_.dk, at_.quantized_beside},
@@ -207,9 +214,9 @@ void TrainingDecoder::BackwardNormQkvRope(int64_t layer, const LayerWeights& w) 
   if (goes_on) {
     jobs.push_back(ReturnJob(parts, at_.dy));
   }
-  AddGradientJobs(LayerLinear::kQ, in.View(n_rows_), at_.dq.View(n_rows_), jobs);
-  AddGradientJobs(LayerLinear::kK, in.View(n_rows_), at_.dk.View(n_rows_), jobs);
-  AddGradientJobs(LayerLinear::kV, in.View(n_rows_), at_.dv.View(n_rows_), jobs);
+  AddGradientJobs(LayerLinear::kQ, in.View(n_live_), at_.dq.View(n_live_), jobs);
+  AddGradientJobs(LayerLinear::kK, in.View(n_live_), at_.dk.View(n_live_), jobs);
+  AddGradientJobs(LayerLinear::kV, in.View(n_live_), at_.dv.View(n_live_), jobs);
   Run(std::move(jobs));
   if (goes_on) NormBackward(w.attention_norm, x, at_.dy);
 }

@@ -74,9 +74,10 @@ void TrainingDecoder::NormHead(const float* norm, const LinearWeights& head) {
   const int64_t d = spec_.d_model, n_loss = rows_.n_loss_rows();
   nll_.assign(static_cast<size_t>(n_loss), 0.0f);
   const float* x = at_.x[static_cast<size_t>(spec_.n_layers)];
-  for (int64_t i = 0; i < n_loss; ++i) {
-    std::memcpy(at_.hidden + i * d, x + rows_.loss_rows[static_cast<size_t>(i)] * d,
-                static_cast<size_t>(d) * sizeof(float));
+  if (IsCut(spec_.n_layers - 1)) {
+    std::memcpy(at_.hidden, x, static_cast<size_t>(n_loss * d) * sizeof(float));
+  } else {
+    GatherLossRows(x, at_.hidden);
   }
   for (int64_t first = 0; first < n_loss && !stopped_; first += at_.head_rows) {
     HeadChunk(norm, head, first, std::min(at_.head_rows, n_loss - first));
