@@ -1,6 +1,7 @@
 #include "router/lexical_features.h"
 
 #include <algorithm>
+#include <array>
 #include <vector>
 
 #include "absl/strings/ascii.h"
@@ -8,7 +9,8 @@
 namespace coterie {
 namespace {
 
-constexpr int kShortest = 3, kLongest = 5;
+constexpr size_t kMostWords = 3;
+constexpr int kShortest = 2, kLongest = 5;  // Characters.
 
 // 64-bit FNV-1a (Fowler, Noll, Vo), folded to 32 bits at the end; the kind is hashed first.
 class Hash {
@@ -28,15 +30,16 @@ bool IsWordByte(char c) {
   return absl::ascii_isalnum(c) || c == '_' || (static_cast<uint8_t>(c) & 0x80) != 0;
 }
 
-uint32_t WordHash(absl::string_view word) {
-  Hash hash('w');
-  hash.Add(word);
+uint32_t HashOf(uint8_t kind, absl::string_view text) {
+  Hash hash(kind);
+  hash.Add(text);
   return hash.value();
 }
 
+// Runs of one to kMostWords words that end at each word.
 void VisitWords(absl::string_view text, absl::FunctionRef<void(const TextFeature&)> visit) {
-  absl::string_view previous;
-  std::string pair;
+  std::array<absl::string_view, kMostWords> last;  // The word at hand first.
+  std::string run;
   for (size_t i = 0; i < text.size();) {
     size_t end = i;
     while (end < text.size() && IsWordByte(text[end])) ++end;
@@ -44,37 +47,38 @@ void VisitWords(absl::string_view text, absl::FunctionRef<void(const TextFeature
       ++i;
       continue;
     }
-    const absl::string_view word = text.substr(i, end - i);
-    visit({WordHash(word), FeatureBlock::kWords, word});
-    if (!previous.empty()) {
-      pair.assign(previous.data(), previous.size());
-      pair += ' ';
-      pair.append(word.data(), word.size());
-      Hash hash('p');
-      hash.Add(pair);
-      visit({hash.value(), FeatureBlock::kWords, pair});
+    std::copy_backward(last.begin(), last.end() - 1, last.end());
+    last[0] = text.substr(i, end - i);
+    run.assign(last[0].data(), last[0].size());
+    visit({HashOf('w', run), FeatureBlock::kWords, run});
+    for (size_t n = 1; n < kMostWords && !last[n].empty(); ++n) {
+      run.insert(0, " ").insert(0, last[n].data(), last[n].size());
+      visit({HashOf('p', run), FeatureBlock::kWords, run});
     }
-    previous = word;
     i = end;
   }
 }
 
-// `piece` has a space before and behind; the text of its features goes without them.
-void VisitLetters(absl::string_view piece, std::vector<uint32_t>& starts,
-                  absl::FunctionRef<void(const TextFeature&)> visit) {
-  starts.clear();
-  for (size_t i = 0; i < piece.size(); ++i) {
-    if ((static_cast<uint8_t>(piece[i]) & 0xc0) != 0x80) starts.push_back(static_cast<uint32_t>(i));
+// `text` has single spaces between its pieces, one before and one behind.
+void VisitLetters(absl::string_view text, absl::FunctionRef<void(const TextFeature&)> visit) {
+  std::vector<uint32_t> starts;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if ((static_cast<uint8_t>(text[i]) & 0xc0) != 0x80) starts.push_back(static_cast<uint32_t>(i));
   }
-  starts.push_back(static_cast<uint32_t>(piece.size()));
+  starts.push_back(static_cast<uint32_t>(text.size()));
   const int n = static_cast<int>(starts.size()) - 1;
-  const absl::string_view text = piece.substr(1, piece.size() - 2);
+  size_t piece = 0, piece_end = 0;
   for (int i = 0; i + kShortest <= n; ++i) {
+    const size_t first = starts[i] + (text[starts[i]] == ' ' ? 1 : 0);
+    while (first >= piece_end) {
+      piece = piece_end + 1;
+      piece_end = text.find(' ', piece);
+    }
     Hash hash('c');
-    hash.Add(piece.substr(starts[i], starts[i + kShortest - 1] - starts[i]));
+    hash.Add(text.substr(starts[i], starts[i + kShortest - 1] - starts[i]));
     for (int end = i + kShortest; end <= std::min(n, i + kLongest); ++end) {
-      hash.Add(piece.substr(starts[end - 1], starts[end] - starts[end - 1]));
-      visit({hash.value(), FeatureBlock::kLetters, text});
+      hash.Add(text.substr(starts[end - 1], starts[end] - starts[end - 1]));
+      visit({hash.value(), FeatureBlock::kLetters, text.substr(piece, piece_end - piece)});
     }
   }
 }
@@ -87,14 +91,7 @@ void ForEachFeature(absl::string_view cut, absl::FunctionRef<void(const TextFeat
   text += absl::AsciiStrToLower(cut);
   text += ' ';
   VisitWords(text, visit);
-  std::vector<uint32_t> starts;
-  for (size_t begin = 0; begin + 1 < text.size();) {
-    const size_t end = text.find(' ', begin + 1);
-    if (end > begin + 1) {
-      VisitLetters(absl::string_view(text).substr(begin, end - begin + 1), starts, visit);
-    }
-    begin = end;
-  }
+  VisitLetters(text, visit);
 }
 
 }  // namespace coterie

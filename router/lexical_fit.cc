@@ -16,7 +16,7 @@ namespace {
 constexpr int kMinRows = 2;  // A feature of a single prompt says nothing about others.
 constexpr size_t kMaxFeatures = 400'000;
 constexpr int kMaxPasses = 20;
-constexpr double kCost = 1.0;
+constexpr double kCost = 2.0;
 constexpr double kTolerance = 0.05;  // Largest projected gradient at which a fit is done.
 
 // The features that enough rows have, with their inverse document frequencies.

@@ -20,7 +20,7 @@ struct LexicalRow {
 // by dual coordinate descent, all labels in the same pass over the rows. Deterministic. 11,000
 // prompts take about two seconds on one core and 200 bytes per feature occurrence at most.
 //   Source  Hsieh et al. 2008, "A dual coordinate descent method for large-scale linear SVM",
-//           algorithm 1, with C = 1.
+//           algorithm 1, with C = 2.
 // Requires at least one row and labels in [0, n_labels).
 std::unique_ptr<const LexicalModel> FitLexical(absl::Span<const LexicalRow> rows, int n_labels);
 

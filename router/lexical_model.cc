@@ -17,6 +17,12 @@ namespace {
 
 constexpr int64_t kMaxFeatures = 4'000'000;
 constexpr size_t kShownFeatures = 8;
+// Which features and lengths a file was fitted with. 1, where the key is missing, had other ones.
+constexpr char kFeaturesKey[] = "router.lexical.features";
+constexpr int64_t kFeatures = 2;
+// What words and letters weigh in a vector, one beside the other: chosen, as the lengths of their
+// runs, on the validation part of CLINC150.
+constexpr std::array<double, kFeatureBlocks> kBlockLengths = {0.5, 1.0};
 // Hashes of words stand a few places from where they belong; only made-up ones crowd.
 constexpr size_t kMaxProbes = 1024;
 
@@ -110,10 +116,17 @@ PromptVector LexicalVocabulary::Vector(absl::string_view cut) const {
     squares[static_cast<int>(block)] += static_cast<double>(value) * value;
     i = end;
   }
-  const int n_blocks = (squares[0] > 0.0) + (squares[1] > 0.0);
+  std::array<double, kFeatureBlocks> factors{};  // Each block to its length, all together to 1.
+  double whole = 0.0;
+  for (int b = 0; b < kFeatureBlocks; ++b) {
+    if (squares[b] > 0.0) whole += kBlockLengths[b] * kBlockLengths[b];
+  }
+  for (int b = 0; b < kFeatureBlocks; ++b) {
+    if (squares[b] > 0.0) factors[b] = kBlockLengths[b] / std::sqrt(squares[b] * whole);
+  }
   for (size_t i = 0; i < blocks.size(); ++i) {
-    const double length = std::sqrt(squares[static_cast<int>(blocks[i])] * n_blocks);
-    vector.values[i] = static_cast<float>(vector.values[i] / length);
+    const double factor = factors[static_cast<int>(blocks[i])];
+    vector.values[i] = static_cast<float>(vector.values[i] * factor);
   }
   return vector;
 }
@@ -129,6 +142,13 @@ LexicalModel::LexicalModel(LexicalVocabulary vocabulary, std::vector<float> weig
 
 absl::StatusOr<std::unique_ptr<const LexicalModel>> LexicalModel::Open(const GgufFile& file,
                                                                        int64_t n_domains) {
+  COTERIE_ASSIGN_OR_RETURN(const int64_t features, file.GetInt(kFeaturesKey, 1));
+  if (features != kFeatures) {
+    return absl::UnimplementedError(absl::StrCat(
+        "the router was fitted with other features than this version reads; fit it again, as with "
+        "`coterie router fit`: file=",
+        file.path(), ", ", kFeaturesKey, "=", features, ", read here=", kFeatures));
+  }
   COTERIE_ASSIGN_OR_RETURN(std::vector<uint32_t> hashes, ReadHashes(file));
   const auto n = static_cast<int64_t>(hashes.size());
   COTERIE_ASSIGN_OR_RETURN(std::vector<float> idf, ReadFloats(file, "lexical.idf", {n}));
@@ -191,6 +211,7 @@ std::vector<DecidingFeature> LexicalModel::Decide(absl::string_view cut, int dom
 
 void LexicalModel::AppendTo(GgufWriter& file) const {
   const absl::Span<const uint32_t> hashes = vocabulary_.hashes();
+  file.SetInt(kFeaturesKey, kFeatures);
   file.SetIntArray("router.lexical.hashes", std::vector<int64_t>(hashes.begin(), hashes.end()));
   const absl::Span<const float> idf = vocabulary_.idf();
   file.AddTensor("lexical.idf", TensorType::kF32, {vocabulary_.size()},

@@ -183,6 +183,7 @@ GgufDraft RouterOf(const char* tier) {
 
 GgufDraft TinyLexicalRouter() {
   GgufDraft router = RouterOf("lexical");
+  router.Set("router.lexical.features", int64_t{2});
   router.Set("router.lexical.hashes", std::vector<int64_t>{3, 9});
   router.SetTensor("lexical.idf", TensorType::kF32, {2});
   router.SetTensor("lexical.weight", TensorType::kF32, {2, 2});

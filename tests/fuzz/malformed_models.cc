@@ -260,6 +260,9 @@ void AddRouterHeads(Mutations m) {
 
 void AddLexicalRouters(Mutations m) {
   constexpr auto kF32 = TensorType::kF32;
+  m.Without("LexicalFeaturesMissing", "router.lexical.features", absl::StatusCode::kUnimplemented);
+  m.Key("LexicalFeaturesNewer", "router.lexical.features", int64_t{3},
+        absl::StatusCode::kUnimplemented, "router.lexical.features=3");
   m.Without("LexicalHashesMissing", "router.lexical.hashes", kDamaged);
   m.Key("LexicalHashesOrder", "router.lexical.hashes", Integers{9, 3}, kDamaged, "the hashes");
   m.Key("LexicalHashesNone", "router.lexical.hashes", Integers{}, kDamaged, "features=0");

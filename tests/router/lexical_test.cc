@@ -20,24 +20,32 @@ std::multiset<std::string> Texts(absl::string_view cut, FeatureBlock block) {
   return texts;
 }
 
-TEST(LexicalFeaturesTest, WordsAndPairsAreInLowerCaseWithoutPunctuation) {
+TEST(LexicalFeaturesTest, WordsAndRunsOfThemAreInLowerCaseWithoutPunctuation) {
   EXPECT_EQ(Texts("Sort, a_list! Sort", FeatureBlock::kWords),
-            (std::multiset<std::string>{"sort", "sort a_list", "a_list", "a_list sort", "sort"}));
+            (std::multiset<std::string>{"sort", "sort a_list", "a_list", "a_list sort", "sort",
+                                        "sort a_list sort"}));
+}
+
+TEST(LexicalFeaturesTest, LettersGoOnOverTheEndOfAWordAndCountForTheOneTheyBeginIn) {
+  // " a b " has four runs of two characters, three of three, two of four and one of five.
+  EXPECT_EQ(Texts("a b", FeatureBlock::kLetters),
+            (std::multiset<std::string>{"a", "a", "a", "a", "a", "a", "a", "b", "b", "b"}));
 }
 
 TEST(LexicalFeaturesTest, LettersKnowWhereAWordBeginsAndEnds) {
-  // " ab " has two runs of three and one of four characters.
-  EXPECT_EQ(Texts("ab", FeatureBlock::kLetters).size(), 3u);
+  // " ab " has three runs of two, two of three and one of four characters.
+  EXPECT_EQ(Texts("ab", FeatureBlock::kLetters).size(), 6u);
   std::set<uint32_t> first, second;
   ForEachFeature("cat", [&](const TextFeature& f) { first.insert(f.hash); });
   ForEachFeature("concat", [&](const TextFeature& f) { second.insert(f.hash); });
   int shared = 0;
   for (const uint32_t hash : first) shared += second.count(hash);
-  EXPECT_EQ(shared, 3);  // "cat", "at " and "cat ", but not " cat", " ca", " cat " or the word.
+  // " c", "ca", "at", "t ", "cat", "at " and "cat ", but not " ca", " cat", " cat " or the word.
+  EXPECT_EQ(shared, 7);
 }
 
 TEST(LexicalFeaturesTest, CharactersOfSeveralBytesAreOneLetter) {
-  EXPECT_EQ(Texts("éé", FeatureBlock::kLetters).size(), 3u);
+  EXPECT_EQ(Texts("éé", FeatureBlock::kLetters).size(), 6u);
 }
 
 class LexicalModelTest : public ::testing::Test {

@@ -144,6 +144,7 @@ absl::Status LoadWith(const std::string& path, absl::string_view wrong_key) {
                       std::vector<std::string>{"code", bad_domains ? "code" : "general"});
   file.SetFloat("router.temperature", bad_temperature ? 0.0 : 1.0);
   file.SetFloat("router.abstain_below", wrong_key == "abstain" ? std::nan("") : 0.5);
+  file.SetInt("router.lexical.features", 2);
   file.SetIntArray("router.lexical.hashes",
                    bad_hashes ? std::vector<int64_t>{9, 3} : std::vector<int64_t>{3, 9});
   file.AddTensor("lexical.idf", TensorType::kF32, {2}, bytes(idf));
