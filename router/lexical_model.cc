@@ -190,17 +190,31 @@ std::vector<DecidingFeature> LexicalModel::Decide(absl::string_view cut, int dom
   const PromptVector vector = vocabulary_.Vector(cut);
   const auto n = static_cast<int64_t>(bias_.size());
   // A feature's share is split over its occurrences, and those of letters go to their word.
-  std::map<int64_t, int64_t> occurrences;
-  ForEachFeature(cut, [&](const TextFeature& f) { ++occurrences[vocabulary_.Find(f.hash)]; });
-  std::map<std::string, double> shares;
+  struct Occurrence {
+    size_t at;      // In `vector`.
+    double* share;  // Of its text.
+  };
+  std::vector<Occurrence> occurrences;
+  std::vector<int> n_occurrences(vector.indices.size());
+  std::map<std::string, double, std::less<>> shares;
+  std::string last_text;  // The letters of a word come one after another.
+  double* last_share = nullptr;
   ForEachFeature(cut, [&](const TextFeature& feature) {
     const int64_t index = vocabulary_.Find(feature.hash);
     if (index < 0) return;
-    const auto at = std::lower_bound(vector.indices.begin(), vector.indices.end(), index);
-    const double value = vector.values[at - vector.indices.begin()];
-    const double lead = weights_[index * n + domain] - weights_[index * n + runner_up];
-    shares[std::string(feature.text)] += value * lead / static_cast<double>(occurrences[index]);
+    const auto found = std::lower_bound(vector.indices.begin(), vector.indices.end(), index);
+    const auto at = static_cast<size_t>(found - vector.indices.begin());
+    ++n_occurrences[at];
+    if (last_share == nullptr || feature.text != last_text) {
+      last_text.assign(feature.text.data(), feature.text.size());
+      last_share = &shares[last_text];
+    }
+    occurrences.push_back({at, last_share});
   });
+  for (const auto& [at, share] : occurrences) {
+    const float* weights = weights_.data() + vector.indices[at] * n;
+    *share += vector.values[at] * (weights[domain] - weights[runner_up]) / n_occurrences[at];
+  }
   std::vector<DecidingFeature> features;
   for (const auto& [text, weight] : shares) features.push_back({text, weight});
   std::sort(features.begin(), features.end(),
