@@ -51,8 +51,8 @@ void RunGgufAdapter(absl::string_view bytes) {
 }
 
 void RunAdapterTensors(absl::string_view bytes) {
-  static const ScratchFolder* const folder = [] {
-    auto* made = new ScratchFolder;
+  static const auto folder = [] {
+    auto made = std::make_unique<ScratchFolder>();
     made->Write("adapter_config.json", ValidAdapterConfig());
     return made;
   }();
@@ -63,7 +63,7 @@ void RunAdapterTensors(absl::string_view bytes) {
 
 // A version's ledger, and the file that names the version in use.
 void RunLedger(absl::string_view bytes) {
-  static const ScratchFolder* const folder = new ScratchFolder;
+  static const auto folder = std::make_unique<ScratchFolder>();
   static const auto* const store = new AdapterStore(folder->path());
   folder->Write("adapters/home/v0001/ledger.json", std::string(bytes));
   folder->Write("adapters/home/current", std::string(bytes));
@@ -111,8 +111,8 @@ struct TinyTrainer {
 };
 
 TinyTrainer& Training() {
-  static auto* const training = new TinyTrainer;
-  return *training;
+  static TinyTrainer training;
+  return training;
 }
 
 void RunCheckpoint(absl::string_view bytes) {

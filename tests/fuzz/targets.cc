@@ -155,8 +155,8 @@ void RunConfiguration(absl::string_view bytes) {
 }
 
 void RunRecord(absl::string_view bytes) {
-  static const ScratchFolder* const folder = [] {
-    auto* made = new ScratchFolder;
+  static const auto folder = [] {
+    auto made = std::make_unique<ScratchFolder>();
     made->Write("model.gguf", TinyModel().Bytes());
     return made;
   }();
@@ -202,7 +202,7 @@ void RunText(absl::string_view bytes) {
 // The files of a tokenizer, separated by zero bytes, which none of them may have: tokenizer.json,
 // tokenizer_config.json, generation_config.json, config.json.
 void RunTokenizerJson(absl::string_view bytes) {
-  static const ScratchFolder* const folder = new ScratchFolder;
+  static const auto folder = std::make_unique<ScratchFolder>();
   const std::vector<std::string> parts = absl::StrSplit(bytes, absl::MaxSplits('\0', 3));
   const char* const names[] = {"tokenizer.json", "tokenizer_config.json", "generation_config.json",
                                "config.json"};
@@ -218,8 +218,8 @@ void RunTokenizerJson(absl::string_view bytes) {
 }
 
 void RunShardIndex(absl::string_view bytes) {
-  static const ScratchFolder* const folder = [] {
-    auto* made = new ScratchFolder;
+  static const auto folder = [] {
+    auto made = std::make_unique<ScratchFolder>();
     made->Write("a.safetensors", ValidSafetensors());
     return made;
   }();
@@ -235,8 +235,8 @@ void RunShardIndex(absl::string_view bytes) {
 
 // config.json and tokenizer_config.json of a model folder, separated by a zero byte.
 void RunModelFolder(absl::string_view bytes) {
-  static const ScratchFolder* const folder = [] {
-    auto* made = new ScratchFolder;
+  static const auto folder = [] {
+    auto made = std::make_unique<ScratchFolder>();
     CompleteHuggingFaceFolder(made->path());
     return made;
   }();
@@ -254,7 +254,7 @@ void RunModelFolder(absl::string_view bytes) {
 
 // The bytes as either part of a split model whose other part is valid.
 void RunParts(absl::string_view bytes) {
-  static const ScratchFolder* const folder = new ScratchFolder;
+  static const auto folder = std::make_unique<ScratchFolder>();
   const std::string first = folder->path("m-00001-of-00002.gguf");
   const std::string parts[] = {ValidFirstPart(), ValidSecondPart()};
   for (const int hostile : {0, 1}) {
@@ -267,7 +267,7 @@ void RunParts(absl::string_view bytes) {
 }
 
 void RunMeasurements(absl::string_view bytes) {
-  static const ScratchFolder* const folder = new ScratchFolder;
+  static const auto folder = std::make_unique<ScratchFolder>();
   folder->Write("measurements.json", std::string(bytes));
   const auto measured = MeasuredQuality::Read(folder->path());
   if (measured.ok()) static_cast<void>(measured->Over(DefaultQuality("a", 1 << 20), "b", "home"));
