@@ -26,7 +26,7 @@ MODEL = "smollm2-135m"
 ADAPTER = "home"
 N_EDITS = 100
 N_FIRST = 60  # Edits that the first version learns from.
-N_ASKED = 20
+N_ASKED = 40
 
 
 def borrow(home: Path, model: str = MODEL) -> None:
@@ -87,11 +87,11 @@ def learn(console: Console) -> None:
             console.print(f"\n{N_EDITS} other answers are corrected; first {N_FIRST}:")
             start = time.monotonic()
             edit(assistant, train_rows[:N_FIRST])
-            tell(console, train(console, assistant, epochs=2))
+            tell(console, train(console, assistant, epochs=3))
             console.print(f"\nthen the other {N_EDITS - N_FIRST}:")
             edit(assistant, train_rows[N_FIRST:N_EDITS])
             table["shown the nearest edits"] = ask(assistant, asked, expert=MODEL, retrieval=True)
-            report = train(console, assistant, epochs=4)
+            report = train(console, assistant, epochs=6)
             tell(console, report)
             learnt_s = time.monotonic() - start
             expert = ADAPTER if report.promoted else MODEL
