@@ -47,9 +47,6 @@ std::string Fingerprint(const LearningMaterial& material, const ExampleOrderOpti
                       absl::Hex(StableHash(bytes)));
 }
 
-// Uniform in [0, 1), and the same everywhere, which std::uniform_real_distribution is not.
-double Uniform(std::mt19937_64& random) { return static_cast<double>(random() >> 11) * 0x1p-53; }
-
 }  // namespace
 
 ExampleOrder::ExampleOrder(const LearningMaterial& material, const ExampleOrderOptions& options)
@@ -72,7 +69,7 @@ ExampleOrder::ExampleOrder(const LearningMaterial& material, const ExampleOrderO
         const size_t i = order[next++];
         const auto episode = material.episodes.find(i);
         const bool after_others =
-            episode != material.episodes.end() && Uniform(random) < options.episode_share;
+            episode != material.episodes.end() && UnitInterval(random()) < options.episode_share;
         const int64_t n_more = after_others ? episode->second.n_answers : 1;
         picked.examples.push_back(after_others ? &episode->second.example : &material.examples[i]);
         AddReplay(picked.examples.back()->sequence.tokens.size(), picked);

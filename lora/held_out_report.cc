@@ -1,8 +1,6 @@
 #include "lora/held_out_report.h"
 
 #include <algorithm>
-#include <map>
-#include <string>
 #include <tuple>
 #include <utility>
 
@@ -11,17 +9,13 @@
 
 namespace coterie {
 
-std::vector<HeldOutCase> MakeHeldOutCases(absl::Span<const Interaction> interactions,
-                                          const TrainingSet& set, ShownAnswers& shown,
+std::vector<HeldOutCase> MakeHeldOutCases(const TrainingSet& set, ShownAnswers& shown,
                                           size_t max_cases) {
-  std::map<std::string, const Interaction*> by_id;
-  for (const Interaction& one : interactions) by_id[one.id] = &one;
   std::vector<HeldOutCase> cases;
   for (const TrainingExample& example : set.held_out) {
     if (cases.size() == max_cases) break;
-    const auto one = by_id.find(example.id);
-    if (example.objective == Objective::kDiscourage || one == by_id.end()) continue;
-    absl::StatusOr<TrainingSequence> after = shown.After(*one->second);
+    if (example.objective == Objective::kDiscourage) continue;
+    absl::StatusOr<TrainingSequence> after = shown.After(example.id);
     if (after.ok()) cases.push_back({example.sequence, *std::move(after)});
   }
   return cases;

@@ -26,10 +26,9 @@ struct HeldOutCase {
   TrainingSequence shown;
 };
 
-// At most max_cases of the interactions that `set` holds out, in its order, without those that were
+// At most max_cases of the examples that `set` holds out, in its order, without those that were
 // rejected and those that the template refuses. `shown`: answers of the training part.
-std::vector<HeldOutCase> MakeHeldOutCases(absl::Span<const Interaction> interactions,
-                                          const TrainingSet& set, ShownAnswers& shown,
+std::vector<HeldOutCase> MakeHeldOutCases(const TrainingSet& set, ShownAnswers& shown,
                                           size_t max_cases);
 
 // Mean nats per target token of the cases as the expert answers; smaller is better.

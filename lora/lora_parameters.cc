@@ -7,6 +7,8 @@
 
 #include "absl/strings/str_cat.h"
 
+#include "lora/stable_hash.h"
+
 namespace coterie {
 namespace {
 
@@ -95,7 +97,7 @@ std::vector<float> LoraPlan::InitialValues(uint64_t seed) const {
     const double bound = 1 / std::sqrt(static_cast<double>(pair.shape.in));
     for (int64_t i = pair.a_at; i < pair.bt_at; ++i) {
       // 53 random bits: std's distributions differ between libraries.
-      const double unit = static_cast<double>(random() >> 11) * 0x1p-53;
+      const double unit = UnitInterval(random());
       values[static_cast<size_t>(i)] = static_cast<float>((2 * unit - 1) * bound);
     }
   }

@@ -76,7 +76,7 @@ class Speaker {
   void DrawRow(int64_t place, int64_t row, uint64_t seed, std::vector<TrainingSequence>& said) {
     std::mt19937_64 chance(seed + static_cast<uint64_t>(place));
     std::vector<double> uniform(said.size());
-    for (double& u : uniform) u = static_cast<double>(chance() >> 11) * 0x1p-53;
+    for (double& u : uniform) u = UnitInterval(chance());
     std::vector<TokenId> drawn(said.size());
     const size_t n_vocab = static_cast<size_t>(expert_.spec().n_vocab);
     Draw(scratch_.logits().subspan(static_cast<size_t>(row) * n_vocab, n_vocab), uniform,

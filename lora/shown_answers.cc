@@ -3,6 +3,8 @@
 #include <set>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+
 #include "core/base/status_macros.h"
 #include "lora/nearest.h"
 #include "lora/stable_hash.h"
@@ -67,8 +69,13 @@ absl::StatusOr<ShownAnswers::Taught> ShownAnswers::Teach(const Interaction& one,
   return taught;
 }
 
-absl::StatusOr<TrainingSequence> ShownAnswers::After(const Interaction& one) {
-  COTERIE_ASSIGN_OR_RETURN(Taught taught, Teach(one, options_.n_examples, /*teach_shown=*/false));
+absl::StatusOr<TrainingSequence> ShownAnswers::After(const std::string& id) {
+  const auto one = by_id_.find(id);
+  if (one == by_id_.end()) {
+    return absl::NotFoundError(absl::StrCat("no such interaction to teach: id=", id));
+  }
+  COTERIE_ASSIGN_OR_RETURN(Taught taught,
+                           Teach(*one->second, options_.n_examples, /*teach_shown=*/false));
   return std::move(taught.sequence);
 }
 

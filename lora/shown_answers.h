@@ -33,8 +33,9 @@ class ShownAnswers {
 
   // What was wanted of this interaction, after at most n_examples of the others nearest to it (of
   // different questions, under the same system prompt, not rejected); with fewer, or none, where
-  // there are no more or the tokens do not suffice. Errors of TeachReply.
-  absl::StatusOr<TrainingSequence> After(const Interaction& one);
+  // there are no more or the tokens do not suffice. kNotFound for an id that is none of theirs;
+  // other errors of TeachReply.
+  absl::StatusOr<TrainingSequence> After(const std::string& id);
 
   // For each interaction of the training part that is imitated and has something to show before it,
   // a conversation of which every answer is to be imitated: the nearest, from none to n_examples of

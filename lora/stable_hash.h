@@ -18,4 +18,8 @@ inline uint64_t StableHash(absl::string_view text, uint64_t seed = 0) {
   return hash ^ (hash >> 31);
 }
 
+// A hash, or what a generator gave, as a number in [0, 1); the same everywhere, which
+// std::uniform_real_distribution is not.
+inline double UnitInterval(uint64_t bits) { return static_cast<double>(bits >> 11) * 0x1p-53; }
+
 }  // namespace coterie

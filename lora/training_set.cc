@@ -192,7 +192,7 @@ TrainingSet BuildTrainingSet(absl::Span<const Interaction> interactions, const T
       continue;
     }
     const std::string& began = FirstQuestion(interactions[conversations.Oldest(i)]);
-    const double place = static_cast<double>(StableHash(NormalisedText(began)) >> 11) * 0x1p-53;
+    const double place = UnitInterval(StableHash(NormalisedText(began)));
     auto& side = place < options.held_out_share ? set.held_out : set.train;
     std::move(examples->begin(), examples->end(), std::back_inserter(side));
   }

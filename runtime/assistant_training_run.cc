@@ -121,7 +121,7 @@ absl::StatusOr<TrainingReport> Assistant::TrainOn(absl::Span<const Interaction> 
     options.max_example_tokens = configuration_.learning.retrieval_tokens;
     ShownAnswers shown(interactions, set, ExpertOf(lease).tokenizer(), chat_template, options);
     const std::vector<HeldOutCase> cases =
-        MakeHeldOutCases(interactions, set, shown, static_cast<size_t>(request.n_report_cases));
+        MakeHeldOutCases(set, shown, static_cast<size_t>(request.n_report_cases));
     COTERIE_ASSIGN_OR_RETURN(const DeltaSnapshot candidate,
                              LinearDeltaSet::Create(ExpertOf(lease).spec(), "candidate", deltas));
     // Whether it can be measured or not decides nothing.

@@ -8,6 +8,8 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 
 namespace coterie::testing {
 
@@ -17,6 +19,13 @@ struct MalformedFile {
   absl::StatusCode code = absl::StatusCode::kDataLoss;
   std::string field;  // What the message must name beside the file.
 };
+
+// The text n times, one after another.
+inline std::string Repeat(absl::string_view text, int n) {
+  std::string repeated;
+  for (int i = 0; i < n; ++i) absl::StrAppend(&repeated, text);
+  return repeated;
+}
 
 // Containers: what GgufFile and SafetensorsFile refuse.
 std::vector<MalformedFile> MalformedGguf();

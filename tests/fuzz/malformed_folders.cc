@@ -18,12 +18,6 @@ constexpr auto kMissing = absl::StatusCode::kNotFound;
 
 using Files = std::vector<MalformedFile>;
 
-std::string Repeat(absl::string_view text, int n) {
-  std::string repeated;
-  for (int i = 0; i < n; ++i) absl::StrAppend(&repeated, text);
-  return repeated;
-}
-
 // Refused by the reader of a tokenizer's files, which is stricter.
 std::string ManyValues() { return "[0" + Repeat(",0", 300000) + "]"; }
 

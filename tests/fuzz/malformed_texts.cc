@@ -16,12 +16,6 @@ constexpr auto kMistake = absl::StatusCode::kInvalidArgument;
 
 using Files = std::vector<MalformedFile>;
 
-std::string Repeat(absl::string_view text, int n) {
-  std::string repeated;
-  for (int i = 0; i < n; ++i) absl::StrAppend(&repeated, text);
-  return repeated;
-}
-
 }  // namespace
 
 std::vector<MalformedFile> MalformedTemplates() {

@@ -10,9 +10,9 @@
 #include "core/formats/gguf_file.h"
 #include "core/formats/gguf_writer.h"
 #include "core/formats/safetensors_file.h"
-#include "core/formats/safetensors_writer.h"
 #include "tests/experts/tiny_adapter.h"
 #include "tests/experts/tiny_model.h"
+#include "tests/fuzz/safetensors_draft.h"
 #include "tests/fuzz/scratch_folder.h"
 #include "tests/status_matchers.h"
 
@@ -206,26 +206,11 @@ class BadAdapterFileTest : public ::testing::Test {
     COTERIE_ASSERT_OK(WritePeftAdapter(adapter_, folder_.path("a")));
   }
 
-  struct Tensor {
-    std::string name;
-    std::vector<int64_t> shape;
-    float value = 0.5f;
-    SafetensorsType type = SafetensorsType::kF32;
-  };
+  using Tensor = testing::DraftTensor;
+
   // The folder with other tensors.
   absl::Status ReadWith(const std::vector<Tensor>& tensors) {
-    SafetensorsWriter writer;
-    std::vector<std::vector<float>> values;
-    for (const Tensor& tensor : tensors) {
-      int64_t n = 1;
-      for (const int64_t extent : tensor.shape) n *= extent;
-      values.emplace_back(static_cast<size_t>(n), tensor.value);
-    }
-    for (size_t i = 0; i < tensors.size(); ++i) {
-      writer.AddTensor(tensors[i].name, tensors[i].type, tensors[i].shape,
-                       {reinterpret_cast<const uint8_t*>(values[i].data()), values[i].size() * 4});
-    }
-    EXPECT_THAT(writer.Write(folder_.path("a/adapter_model.safetensors")), testing::IsOk());
+    folder_.Write("a/adapter_model.safetensors", testing::SafetensorsBytes(tensors));
     return ReadPeftAdapter(folder_.path("a")).status();
   }
 

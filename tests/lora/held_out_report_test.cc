@@ -58,7 +58,7 @@ class HeldOutReportTest : public ::testing::Test {
 
   std::vector<HeldOutCase> Cases(const ShownAnswersOptions& options = {}, size_t n = 16) const {
     ShownAnswers shown = Shown(options);
-    return MakeHeldOutCases(interactions_, set_, shown, n);
+    return MakeHeldOutCases(set_, shown, n);
   }
 
   std::string Text(const TrainingSequence& sequence) const {
