@@ -9,7 +9,7 @@ namespace {
 struct Chunk {
   __m256i q[kChunkBlocks];
   Vec8 d[2];
-  Vec8 m[2];
+  Vec8 m;
 };
 
 inline void StoreBytes(const Chunk& c, uint8_t* to) {
@@ -65,7 +65,7 @@ struct Reader<Q4_1> {
   template <bool kFull>
   static inline void Read(const uint8_t* p, int n, Chunk& c) {
     c.d[0] = ReadHalves<Q4_1, kFull>(p, n, 0);
-    c.m[0] = ReadHalves<Q4_1, kFull>(p, n, 2);
+    c.m = ReadHalves<Q4_1, kFull>(p, n, 2);
     for (int i = 0; i < 8; ++i) c.q[i] = SplitNibbles(BlockAt<Q4_1, kFull>(p, n, i) + 4);
   }
 };
@@ -87,7 +87,7 @@ struct Reader<Q5_1> {
   template <bool kFull>
   static inline void Read(const uint8_t* p, int n, Chunk& c) {
     c.d[0] = ReadHalves<Q5_1, kFull>(p, n, 0);
-    c.m[0] = ReadHalves<Q5_1, kFull>(p, n, 2);
+    c.m = ReadHalves<Q5_1, kFull>(p, n, 2);
     for (int i = 0; i < 8; ++i) {
       const uint8_t* block = BlockAt<Q5_1, kFull>(p, n, i);
       c.q[i] = _mm256_or_si256(SplitNibbles(block + 8), FifthBits(ReadU32(block + 4)));
@@ -109,7 +109,7 @@ inline void ReadScales(const uint8_t* block, Chunk& c) {
   const __m256i scales = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(static_cast<int64_t>(s.scales)));
   const __m256i mins = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(static_cast<int64_t>(s.mins)));
   c.d[0] = _mm256_mul_ps(Set8(HalfToFloat(ReadU16(block))), _mm256_cvtepi32_ps(scales));
-  c.m[0] = _mm256_mul_ps(Set8(-HalfToFloat(ReadU16(block + 2))), _mm256_cvtepi32_ps(mins));
+  c.m = _mm256_mul_ps(Set8(-HalfToFloat(ReadU16(block + 2))), _mm256_cvtepi32_ps(mins));
 }
 
 inline void SplitWideNibbles(const uint8_t* from, __m256i* q) {
@@ -187,59 +187,69 @@ inline __m256i AddQuarterLanes(__m256i a, __m256i b) {
   return _mm256_add_epi32(_mm256_unpacklo_epi64(a, b), _mm256_unpackhi_epi64(a, b));
 }
 
+constexpr int kPanelsAtOnce = 1;
+constexpr int kPanelTile = 4;
+
+// Minus the offset of the type's bytes times the sums of 8 blocks of activations.
 template <class Type>
-inline void ChunkDots(const Chunk& c, const int8_t* x, Vec8* out) {
+inline __m256i TimesOffset(const int32_t* minus_sums) {
+  return _mm256_slli_epi32(Load256(minus_sums), Log2(Type::kOffset));
+}
+
+template <class Type>
+inline void ChunkDots(const Chunk& c, const QuantizedActivations& x, int64_t block, Vec8* out) {
+  const int8_t* values = x.values + block * kActivationBlock;
   __m256i s[8];
   for (int i = 0; i < 8; ++i) {
-    s[i] = _mm256_madd_epi16(PairDots<Type::kSigned>(c.q[i], Load256(x + 32 * i)),
+    s[i] = _mm256_madd_epi16(PairDots<Type::kSigned>(c.q[i], Load256(values + 32 * i)),
                              _mm256_set1_epi16(1));
   }
   const __m256i a =
       AddQuarterLanes(AddHalfLanes(s[0], s[1]), AddHalfLanes(s[2], s[3]));  // Blocks 0..3.
   const __m256i b = AddQuarterLanes(AddHalfLanes(s[4], s[5]), AddHalfLanes(s[6], s[7]));
-  const __m256i first = _mm256_permute2x128_si256(a, b, 0x20);
-  const __m256i second = _mm256_permute2x128_si256(a, b, 0x31);
+  __m256i first = _mm256_permute2x128_si256(a, b, 0x20);
+  __m256i second = _mm256_permute2x128_si256(a, b, 0x31);
   if constexpr (Type::kHalves) {
-    out[0] = _mm256_cvtepi32_ps(first);
+    const __m256i whole_offset = TimesOffset<Type>(x.offsets + block);
+    const __m256i first_offset = TimesOffset<Type>(x.first_offsets + block);
+    first = _mm256_add_epi32(first, first_offset);
+    second = _mm256_add_epi32(second, _mm256_sub_epi32(whole_offset, first_offset));
     out[1] = _mm256_cvtepi32_ps(second);
   } else {
-    out[0] = _mm256_cvtepi32_ps(_mm256_add_epi32(first, second));
+    first = _mm256_add_epi32(first, second);
+    if constexpr (Type::kOffset != 0) {
+      first = _mm256_add_epi32(first, TimesOffset<Type>(x.offsets + block));
+    }
   }
+  out[0] = _mm256_cvtepi32_ps(first);
 }
 
-template <class Type>
-inline void ChunkSums(const float* sums, int64_t n_blocks, Vec8* out) {
-  const Vec8 a = Load8N(sums, 2 * n_blocks);
-  const Vec8 b = Load8N(sums + 8, n_blocks > 4 ? 2 * n_blocks - 8 : 0);
-  const __m256d first = _mm256_castps_pd(_mm256_shuffle_ps(a, b, 0x88));
-  const __m256d second = _mm256_castps_pd(_mm256_shuffle_ps(a, b, 0xdd));
-  out[0] = _mm256_castpd_ps(_mm256_permute4x64_pd(first, 0xd8));
-  out[1] = _mm256_castpd_ps(_mm256_permute4x64_pd(second, 0xd8));
-  if constexpr (!Type::kHalves) out[0] = _mm256_add_ps(out[0], out[1]);
-}
-
-template <class Type, int kDwords, int kTokens>
-inline void PanelDots(const uint8_t* w, const int8_t* x, int64_t x_stride, IntVec* out) {
+template <class Type, int kDwords, int kPanels, int kTokens>
+inline void PanelDots(const uint8_t* w, int64_t w_stride, const int8_t* x, int64_t x_stride,
+                      IntVec (&dots)[kPanels][kTokens]) {
   constexpr int kFit = 32767 / (2 * 127 * Type::kMaxByte);  // Pair sums that 16 bits hold.
   constexpr int kRun = kFit < kDwords ? kFit : kDwords;
   const __m256i ones = _mm256_set1_epi16(1);
+#pragma GCC unroll 2
+  for (int p = 0; p < kPanels; ++p) {
 #pragma GCC unroll 8
-  for (int t = 0; t < kTokens; ++t) out[t] = _mm256_setzero_si256();
+    for (int k = 0; k < kDwords; k += kRun) {
+      __m256i q[kRun];
 #pragma GCC unroll 8
-  for (int k = 0; k < kDwords; k += kRun) {
-    __m256i q[kRun];
+      for (int i = 0; i < kRun; ++i) q[i] = Load256(w + p * w_stride + 4 * kLanes * (k + i));
 #pragma GCC unroll 8
-    for (int i = 0; i < kRun; ++i) q[i] = Load256(w + 4 * kLanes * (k + i));
+      for (int t = 0; t < kTokens; ++t) {
+        const uint8_t* xt = reinterpret_cast<const uint8_t*>(x + t * x_stride + 4 * k);
+        const auto four = [xt](int i) {
+          return _mm256_set1_epi32(static_cast<int>(ReadU32(xt + 4 * i)));
+        };
+        __m256i sum = PairDots<Type::kSigned>(q[0], four(0));
 #pragma GCC unroll 8
-    for (int t = 0; t < kTokens; ++t) {
-      const uint8_t* xt = reinterpret_cast<const uint8_t*>(x + t * x_stride + 4 * k);
-      __m256i sum = PairDots<Type::kSigned>(q[0], _mm256_set1_epi32(static_cast<int>(ReadU32(xt))));
-#pragma GCC unroll 8
-      for (int i = 1; i < kRun; ++i) {
-        const __m256i xi = _mm256_set1_epi32(static_cast<int>(ReadU32(xt + 4 * i)));
-        sum = _mm256_add_epi16(sum, PairDots<Type::kSigned>(q[i], xi));
+        for (int i = 1; i < kRun; ++i) {
+          sum = _mm256_add_epi16(sum, PairDots<Type::kSigned>(q[i], four(i)));
+        }
+        dots[p][t] = _mm256_add_epi32(dots[p][t], _mm256_madd_epi16(sum, ones));
       }
-      out[t] = _mm256_add_epi32(out[t], _mm256_madd_epi16(sum, ones));
     }
   }
 }

@@ -6,7 +6,7 @@ namespace {
 struct Chunk {
   __m512i q[4];  // Two blocks each.
   Vec8 d[2];
-  Vec8 m[2];
+  Vec8 m;
 };
 
 inline void StoreBytes(const Chunk& c, uint8_t* to) {
@@ -62,7 +62,7 @@ struct Reader<Q4_1> {
   template <bool kFull>
   static inline void Read(const uint8_t* p, int n, Chunk& c) {
     c.d[0] = ReadHalves<Q4_1, kFull>(p, n, 0);
-    c.m[0] = ReadHalves<Q4_1, kFull>(p, n, 2);
+    c.m = ReadHalves<Q4_1, kFull>(p, n, 2);
     for (int i = 0; i < 4; ++i) {
       c.q[i] = SplitNibbles(BlockAt<Q4_1, kFull>(p, n, 2 * i) + 4,
                             BlockAt<Q4_1, kFull>(p, n, 2 * i + 1) + 4);
@@ -88,7 +88,7 @@ struct Reader<Q5_1> {
   template <bool kFull>
   static inline void Read(const uint8_t* p, int n, Chunk& c) {
     c.d[0] = ReadHalves<Q5_1, kFull>(p, n, 0);
-    c.m[0] = ReadHalves<Q5_1, kFull>(p, n, 2);
+    c.m = ReadHalves<Q5_1, kFull>(p, n, 2);
     for (int i = 0; i < 4; ++i) {
       const uint8_t* a = BlockAt<Q5_1, kFull>(p, n, 2 * i);
       const uint8_t* b = BlockAt<Q5_1, kFull>(p, n, 2 * i + 1);
@@ -117,7 +117,7 @@ inline void ReadScales(const uint8_t* block, Chunk& c) {
   const __m256i scales = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(static_cast<int64_t>(s.scales)));
   const __m256i mins = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(static_cast<int64_t>(s.mins)));
   c.d[0] = _mm256_mul_ps(Set8(HalfToFloat(ReadU16(block))), _mm256_cvtepi32_ps(scales));
-  c.m[0] = _mm256_mul_ps(Set8(-HalfToFloat(ReadU16(block + 2))), _mm256_cvtepi32_ps(mins));
+  c.m = _mm256_mul_ps(Set8(-HalfToFloat(ReadU16(block + 2))), _mm256_cvtepi32_ps(mins));
 }
 
 // 32 bytes hold 32 values in low nibbles and the next 32 in high ones.
@@ -176,11 +176,22 @@ struct Reader<Q6_K> {
   }
 };
 
+constexpr int kPanelsAtOnce = 2;
+constexpr int kPanelTile = 4;
+
+// Minus the offset of the type's bytes times the sums of 8 blocks of activations.
 template <class Type>
-inline void ChunkDots(const Chunk& c, const int8_t* x, Vec8* out) {
+inline __m256i TimesOffset(const int32_t* minus_sums) {
+  return _mm256_slli_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(minus_sums)),
+                           Log2(Type::kOffset));
+}
+
+template <class Type>
+inline void ChunkDots(const Chunk& c, const QuantizedActivations& x, int64_t block, Vec8* out) {
+  const int8_t* values = x.values + block * kActivationBlock;
   __m512i s[4];
   for (int i = 0; i < 4; ++i) {
-    s[i] = _mm512_dpbusd_epi32(_mm512_setzero_si512(), c.q[i], _mm512_loadu_si512(x + 64 * i));
+    s[i] = _mm512_dpbusd_epi32(_mm512_setzero_si512(), c.q[i], _mm512_loadu_si512(values + 64 * i));
   }
   const __m512i a =
       _mm512_add_epi32(_mm512_unpacklo_epi32(s[0], s[1]), _mm512_unpackhi_epi32(s[0], s[1]));
@@ -190,36 +201,37 @@ inline void ChunkDots(const Chunk& c, const int8_t* x, Vec8* out) {
   const __m512i halves = _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
   const __m512i order = _mm512_setr_epi32(0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15);
   const __m512i sorted = _mm512_permutexvar_epi32(order, halves);
-  const __m256i first = _mm512_castsi512_si256(sorted);
-  const __m256i second = _mm512_extracti64x4_epi64(sorted, 1);
+  __m256i first = _mm512_castsi512_si256(sorted);
+  __m256i second = _mm512_extracti64x4_epi64(sorted, 1);
   if constexpr (Type::kHalves) {
-    out[0] = _mm256_cvtepi32_ps(first);
+    const __m256i whole_offset = TimesOffset<Type>(x.offsets + block);
+    const __m256i first_offset = TimesOffset<Type>(x.first_offsets + block);
+    first = _mm256_add_epi32(first, first_offset);
+    second = _mm256_add_epi32(second, _mm256_sub_epi32(whole_offset, first_offset));
     out[1] = _mm256_cvtepi32_ps(second);
   } else {
-    out[0] = _mm256_cvtepi32_ps(_mm256_add_epi32(first, second));
+    first = _mm256_add_epi32(first, second);
+    if constexpr (Type::kOffset != 0) {
+      first = _mm256_add_epi32(first, TimesOffset<Type>(x.offsets + block));
+    }
   }
+  out[0] = _mm256_cvtepi32_ps(first);
 }
 
-template <class Type>
-inline void ChunkSums(const float* sums, int64_t n_blocks, Vec8* out) {
-  const __m512i order = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15);
-  const __m512 sorted = _mm512_permutexvar_ps(order, LoadN(sums, 2 * n_blocks));
-  out[0] = _mm512_castps512_ps256(sorted);
-  out[1] = _mm512_extractf32x8_ps(sorted, 1);
-  if constexpr (!Type::kHalves) out[0] = _mm256_add_ps(out[0], out[1]);
-}
-
-template <class Type, int kDwords, int kTokens>
-inline void PanelDots(const uint8_t* w, const int8_t* x, int64_t x_stride, IntVec* out) {
-#pragma GCC unroll 8
-  for (int t = 0; t < kTokens; ++t) out[t] = _mm512_setzero_si512();
+template <class Type, int kDwords, int kPanels, int kTokens>
+inline void PanelDots(const uint8_t* w, int64_t w_stride, const int8_t* x, int64_t x_stride,
+                      IntVec (&dots)[kPanels][kTokens]) {
 #pragma GCC unroll 8
   for (int k = 0; k < kDwords; ++k) {
-    const __m512i q = _mm512_loadu_si512(w + 64 * k);
+    __m512i q[kPanels];
+#pragma GCC unroll 2
+    for (int p = 0; p < kPanels; ++p) q[p] = _mm512_loadu_si512(w + p * w_stride + 64 * k);
 #pragma GCC unroll 8
     for (int t = 0; t < kTokens; ++t) {
       const uint8_t* xt = reinterpret_cast<const uint8_t*>(x + t * x_stride + 4 * k);
-      out[t] = _mm512_dpbusd_epi32(out[t], q, _mm512_set1_epi32(static_cast<int>(ReadU32(xt))));
+      const __m512i four = _mm512_set1_epi32(static_cast<int>(ReadU32(xt)));
+#pragma GCC unroll 2
+      for (int p = 0; p < kPanels; ++p) dots[p][t] = _mm512_dpbusd_epi32(dots[p][t], q[p], four);
     }
   }
 }

@@ -6,7 +6,7 @@ namespace {
 struct Chunk {
   uint8_t q[kChunk];
   Vec8 d[2];
-  Vec8 m[2];
+  Vec8 m;
 };
 
 inline void StoreBytes(const Chunk& c, uint8_t* to) { memcpy(to, c.q, kChunk); }
@@ -44,7 +44,7 @@ struct Reader<Q4_1> {
     for (int i = 0; i < kChunkBlocks; ++i) {
       const uint8_t* block = BlockAt<Q4_1, kFull>(p, n_blocks, i);
       c.d[0].lane[i] = HalfToFloat(ReadU16(block));
-      c.m[0].lane[i] = HalfToFloat(ReadU16(block + 2));
+      c.m.lane[i] = HalfToFloat(ReadU16(block + 2));
       SplitNibbles(block + 4, c.q + 32 * i);
     }
   }
@@ -70,7 +70,7 @@ struct Reader<Q5_1> {
     for (int i = 0; i < kChunkBlocks; ++i) {
       const uint8_t* block = BlockAt<Q5_1, kFull>(p, n_blocks, i);
       c.d[0].lane[i] = HalfToFloat(ReadU16(block));
-      c.m[0].lane[i] = HalfToFloat(ReadU16(block + 2));
+      c.m.lane[i] = HalfToFloat(ReadU16(block + 2));
       SplitNibbles(block + 8, c.q + 32 * i);
       AddFifthBits(ReadU32(block + 4), c.q + 32 * i);
     }
@@ -94,7 +94,7 @@ inline void ReadScales(const uint8_t* block, Chunk& c) {
   const SixBitScales s = UnpackScales(block + 4);
   for (int i = 0; i < 8; ++i) {
     c.d[0].lane[i] = d * static_cast<float>(s.scales >> 8 * i & 255);
-    c.m[0].lane[i] = -(dmin * static_cast<float>(s.mins >> 8 * i & 255));
+    c.m.lane[i] = -(dmin * static_cast<float>(s.mins >> 8 * i & 255));
   }
 }
 
@@ -160,39 +160,43 @@ inline int32_t Dot(const uint8_t* q, const int8_t* x, int n) {
   return sum;
 }
 
-// out[0]: the dot products of a chunk's blocks with x, one a lane; if the type has halves, out[0]
-// and out[1] are those of first and second halves.
+// Shapes of the panel product that this instruction set has registers for.
+constexpr int kPanelsAtOnce = 1;
+constexpr int kPanelTile = 8;
+
+// out[0]: the dot products of a chunk's blocks with those of x from `block` on, one a lane; if the
+// type has halves, out[0] and out[1] are those of first and second halves. Lanes of blocks that the
+// chunk has not are finite.
 template <class Type>
-inline void ChunkDots(const Chunk& c, const int8_t* x, Vec8* out) {
+inline void ChunkDots(const Chunk& c, const QuantizedActivations& x, int64_t block, Vec8* out) {
   constexpr int kGroup = Type::kHalves ? 16 : 32;
+  const int8_t* values = x.values + block * kActivationBlock;
   for (int i = 0; i < kChunk / kGroup; ++i) {
-    const int32_t dot = Dot<Type::kSigned>(c.q + kGroup * i, x + kGroup * i, kGroup);
-    out[Type::kHalves ? i & 1 : 0].lane[Type::kHalves ? i >> 1 : i] = static_cast<float>(dot);
+    const int64_t b = block + (Type::kHalves ? i >> 1 : i);
+    const int32_t minus_sum = !Type::kHalves   ? x.offsets[b]
+                              : (i & 1) == 0 ? x.first_offsets[b]
+                                             : x.offsets[b] - x.first_offsets[b];
+    const int32_t dot = Dot<Type::kSigned>(c.q + kGroup * i, values + kGroup * i, kGroup);
+    out[Type::kHalves ? i & 1 : 0].lane[b - block] =
+        static_cast<float>(dot + Type::kOffset * minus_sum);
   }
 }
 
-// From 16 sums of half blocks: those of whole blocks, or first and second halves apart.
-template <class Type>
-inline void ChunkSums(const float* sums, int64_t n_blocks, Vec8* out) {
-  for (int i = 0; i < kChunkBlocks; ++i) {
-    const float a = i < n_blocks ? sums[2 * i] : 0.0f, b = i < n_blocks ? sums[2 * i + 1] : 0.0f;
-    out[0].lane[i] = Type::kHalves ? a : a + b;
-    if (Type::kHalves) out[1].lane[i] = b;
-  }
-}
-
-// Dot products of kLanes rows with kTokens tokens over 4 * kDwords columns. w: [kDwords][kLanes][4]
-// bytes; token t's activations begin at x + t * x_stride.
-template <class Type, int kDwords, int kTokens>
-inline void PanelDots(const uint8_t* w, const int8_t* x, int64_t x_stride, IntVec* out) {
-  for (int t = 0; t < kTokens; ++t) {
-    IntVec sum = {};
-    for (int k = 0; k < kDwords; ++k) {
-      for (int r = 0; r < kLanes; ++r) {
-        sum.lane[r] += Dot<Type::kSigned>(w + 4 * (k * kLanes + r), x + t * x_stride + 4 * k, 4);
+// Adds the dot products of kLanes rows of each of kPanels panels with kTokens tokens over
+// 4 * kDwords columns. w: [kDwords][kLanes][4] bytes, panels w_stride bytes apart; token t's
+// activations begin at x + t * x_stride.
+template <class Type, int kDwords, int kPanels, int kTokens>
+inline void PanelDots(const uint8_t* w, int64_t w_stride, const int8_t* x, int64_t x_stride,
+                      IntVec (&dots)[kPanels][kTokens]) {
+  for (int p = 0; p < kPanels; ++p, w += w_stride) {
+    for (int t = 0; t < kTokens; ++t) {
+      for (int k = 0; k < kDwords; ++k) {
+        for (int r = 0; r < kLanes; ++r) {
+          dots[p][t].lane[r] +=
+              Dot<Type::kSigned>(w + 4 * (k * kLanes + r), x + t * x_stride + 4 * k, 4);
+        }
       }
     }
-    out[t] = sum;
   }
 }
 

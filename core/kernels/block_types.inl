@@ -21,9 +21,9 @@
 // clang-format on
 //
 // A reader turns a chunk of 256 values into bytes q and, per lane (one block of 32), scale and
-// bias: w = d q + m. Read<true> wants all 8 blocks; Read<false> only the first n_blocks, the rest
-// become zeros. Types with scales per 16 values (kHalves) have d[0], m[0] for first halves of the
-// blocks and d[1], m[1] for second halves.
+// minimum: w = d (q - kOffset) + m. Read<true> wants all 8 blocks; Read<false> only the first
+// n_blocks, the rest become zeros. Types with scales per 16 values (kHalves) have d[0] for first
+// halves of the blocks and d[1] for second halves.
 
 namespace coterie {
 namespace {
@@ -37,7 +37,6 @@ struct BlockType {
   static constexpr int kOffset = kOffset_;    // Subtracted from the bytes that a reader gives.
   static constexpr bool kHasMin = kHasMin_;
   static constexpr bool kHalves = kHalves_;
-  static constexpr bool kHasBias = kHasMin || kOffset != 0;
   static constexpr bool kSigned = false;  // The bytes are int8.
   static constexpr int kChunkBytes = kChunk / kBlockValues * kBlockBytes;
 };

@@ -13,15 +13,13 @@ inline void DequantizeChunk(const uint8_t* src, int n_blocks, float* dst) {
     Reader<Type>::template Read<false>(src, n_blocks, c);
   }
   alignas(64) uint8_t q[kChunk];
-  alignas(32) float d[2][8], m[2][8] = {};
+  alignas(32) float d[2][8], m[8] = {};
   StoreBytes(c, q);
-  for (int half = 0; half < (Type::kHalves ? 2 : 1); ++half) {
-    Store8(d[half], c.d[half]);
-    if constexpr (Type::kHasMin) Store8(m[half], c.m[half]);
-  }
+  for (int half = 0; half < (Type::kHalves ? 2 : 1); ++half) Store8(d[half], c.d[half]);
+  if constexpr (Type::kHasMin) Store8(m, c.m);
   for (int i = 0; i < 2 * n_blocks; ++i) {
     const Vec scale = Set1(d[Type::kHalves ? i & 1 : 0][i >> 1]);
-    const Vec min = Set1(m[0][i >> 1]);
+    const Vec min = Set1(m[i >> 1]);
     for (int j = 16 * i; j < 16 * (i + 1); j += kLanes) {
       const Vec value = Mul(scale, LoadBytes<Type::kSigned>(q + j, Type::kOffset));
       Store(dst + j, Type::kHasMin ? Add(value, min) : value);

@@ -78,10 +78,11 @@ void F32ToF16(const float* x, int64_t n, uint16_t* y) {
   if (i < n) StoreF16N(y + i, LoadN(x + i, n - i), n - i);
 }
 
-// One block of 32 values to int8; sums[2]: scale * sum(q) of both halves. Returns the scale. Blocks
-// below 1e-30 everywhere become zeros, and so do values that are not finite.
-inline float QuantizeBlock(const float* x, int8_t* values, float* sums) {
+// One block of 32 values to int8. Blocks below 1e-30 everywhere become zeros, and so do values that
+// are not finite.
+inline void QuantizeBlock(const float* x, const QuantizedActivations& out, int64_t block) {
   constexpr int kParts = 32 / kLanes;
+  int8_t* values = out.values + block * kActivationBlock;
   Vec v[kParts];
   Vec magnitude = Set1(0.0f);
   for (int i = 0; i < kParts; ++i) {
@@ -95,18 +96,17 @@ inline float QuantizeBlock(const float* x, int8_t* values, float* sums) {
   for (int i = 0; i < kParts; ++i) {
     totals[2 * i / kParts] += StoreInt8(values + i * kLanes, Mul(v[i], inverse));
   }
-  sums[0] = scale * static_cast<float>(totals[0]);
-  sums[1] = scale * static_cast<float>(totals[1]);
-  return scale;
+  out.scales[block] = scale;
+  out.sums[block] = scale * static_cast<float>(totals[0] + totals[1]);
+  out.offsets[block] = -(totals[0] + totals[1]);
+  out.first_offsets[block] = -totals[0];
 }
 
 void QuantizeActivations(const float* x, int64_t x_stride, const QuantizedActivations& out) {
   const int64_t n_blocks = out.n_cols / kActivationBlock;
   for (int64_t t = 0; t < out.n_tokens; ++t) {
     for (int64_t b = 0; b < n_blocks; ++b) {
-      out.scales[t * n_blocks + b] = QuantizeBlock(
-          x + t * x_stride + b * kActivationBlock,
-          out.values + t * out.n_cols + b * kActivationBlock, out.sums + 2 * (t * n_blocks + b));
+      QuantizeBlock(x + t * x_stride + b * kActivationBlock, out, t * n_blocks + b);
     }
   }
 }

@@ -13,8 +13,8 @@ int64_t RoundUp(int64_t value, int64_t multiple) {
 }  // namespace
 
 int64_t QuantizedActivations::Bytes(int64_t n_tokens, int64_t n_cols) {
-  const int64_t floats = n_cols / 32 + n_cols / 16;
-  return RoundUp(n_tokens * (n_cols + floats * static_cast<int64_t>(sizeof(float))), 64) + kChunk;
+  constexpr int64_t kBlockBytes = 2 * sizeof(float) + 2 * sizeof(int32_t);
+  return RoundUp(n_tokens * (n_cols + n_cols / kActivationBlock * kBlockBytes), 64) + kChunk;
 }
 
 QuantizedActivations QuantizedActivations::In(uint8_t* memory, int64_t n_tokens, int64_t n_cols) {
@@ -23,24 +23,33 @@ QuantizedActivations QuantizedActivations::In(uint8_t* memory, int64_t n_tokens,
   out.n_cols = n_cols;
   out.values = reinterpret_cast<int8_t*>(memory);
   out.scales = reinterpret_cast<float*>(memory + n_tokens * n_cols);
-  out.sums = out.scales + n_tokens * (n_cols / 32);
+  const int64_t n_blocks = n_tokens * (n_cols / kActivationBlock);
+  out.sums = out.scales + n_blocks;
+  out.offsets = reinterpret_cast<int32_t*>(out.sums + n_blocks);
+  out.first_offsets = out.offsets + n_blocks;
   return out;
 }
 
 QuantizedActivations QuantizedActivations::Rows(int64_t begin, int64_t end) const {
-  QuantizedActivations rows = *this;
+  QuantizedActivations rows = From(begin * n_cols);
   rows.n_tokens = end - begin;
-  rows.values += begin * n_cols;
-  rows.scales += begin * (n_cols / kActivationBlock);
-  rows.sums += begin * (n_cols / (kActivationBlock / 2));
   return rows;
+}
+
+QuantizedActivations QuantizedActivations::From(int64_t begin) const {
+  QuantizedActivations rest = *this;
+  rest.values += begin;
+  rest.scales += begin / kActivationBlock;
+  rest.sums += begin / kActivationBlock;
+  rest.offsets += begin / kActivationBlock;
+  rest.first_offsets += begin / kActivationBlock;
+  return rest;
 }
 
 int64_t MatmulScratchBytes(int64_t n_cols) {
   const int64_t padded = RoundUp(n_cols, kChunk);
-  const int64_t q8_bytes = kMaxLanes * padded                                // Unpacked rows,
-                           + padded / 32 * PanelBlockBytes(kMaxLanes, true)  // then the panel,
-                           + kTokenTile * padded / 32 * 4;                   // then sums of a tile.
+  const int64_t q8_bytes = kMaxLanes * padded  // Unpacked rows, then the panels.
+                           + kMaxPanels * (padded / 32) * PanelBlockBytes(kMaxLanes);
   const int64_t f32_bytes = 2 * kMaxLanes * kF32PanelColumns * static_cast<int64_t>(sizeof(float));
   return (q8_bytes > f32_bytes ? q8_bytes : f32_bytes) + 64;
 }

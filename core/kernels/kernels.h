@@ -18,14 +18,18 @@ namespace coterie {
 inline constexpr int kActivationBlock = 32;
 
 // Activations rounded to 8 bits: per token and block of 32 values one scale, x ~ scale * q with
-// q in [-127, 127]; sums hold scale * sum(q) of each half block (16 values), for weight types with
-// a minimum or an offset. A view; Bytes() says how much memory backs it.
+// q in [-127, 127], and sums of the block, for weight types with a minimum or an offset. A view;
+// Bytes() says how much memory backs it.
 struct QuantizedActivations {
   int64_t n_tokens = 0;
   int64_t n_cols = 0;        // A multiple of 32.
   int8_t* values = nullptr;  // [n_tokens, n_cols]
   float* scales = nullptr;   // [n_tokens, n_cols / 32]
-  float* sums = nullptr;     // [n_tokens, n_cols / 16]
+  float* sums = nullptr;     // [n_tokens, n_cols / 32], scale * sum(q)
+  // Minus sum(q) of each block and of its first half, [n_tokens, n_cols / 32]: times the offset of
+  // a weight type, what its dot products begin with.
+  int32_t* offsets = nullptr;
+  int32_t* first_offsets = nullptr;
 
   // The arrays and the slack behind them that kernels may read (and ignore).
   static int64_t Bytes(int64_t n_tokens, int64_t n_cols);
@@ -33,6 +37,8 @@ struct QuantizedActivations {
   static QuantizedActivations In(uint8_t* memory, int64_t n_tokens, int64_t n_cols);
   // Those of tokens [begin, end).
   QuantizedActivations Rows(int64_t begin, int64_t end) const;
+  // Those of columns from `begin` on, a multiple of 32. Rows stay n_cols apart.
+  QuantizedActivations From(int64_t begin) const;
 };
 
 // One KV head and the query heads that share it, for a run of tokens of one sequence.

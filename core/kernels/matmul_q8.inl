@@ -5,13 +5,16 @@
 // rising order; the lanes are added from 0 to 7. Both forms below do the same operations in the
 // same order, so that they agree bit for bit:
 //   rows    few tokens: one row after another in the file's order, one lane per block of a chunk;
-//   panel   many tokens: kLanes rows unpacked once, then vectors across rows, lane after lane.
+//   panels  many tokens: kLanes rows unpacked once, then vectors across rows, lane after lane. What
+//           a lane reads of the panels stays in the L1 cache while a group of tokens goes by.
 
 namespace coterie {
 namespace {
 
-// From this many tokens on a panel is unpacked.
+// From this many tokens on panels are unpacked.
 constexpr int64_t kPanelTokens = 5;
+// Tokens that go by a lane of the panels.
+constexpr int64_t kGroupTokens = 32;
 
 // How far ahead of the arithmetic weights are asked for. Reading a chunk takes too many
 // instructions for the core to see the next cache lines by itself: +40 % from memory measured with
@@ -25,31 +28,21 @@ inline void PrefetchChunk(const uint8_t* chunk) {
 }
 
 template <class Type>
-inline Vec8 Bias(const Chunk& c, int half) {
-  if constexpr (Type::kHasMin) return c.m[half];
-  return Mul(c.d[half], Set8(-static_cast<float>(Type::kOffset)));
-}
-
-template <class Type>
 inline int64_t RowBytesOf(int64_t n_cols) {
   return n_cols / Type::kBlockValues * Type::kBlockBytes;
 }
 
 // Adds one chunk of one row to the lanes of one token.
 template <class Type, bool kFull>
-inline Vec8 AddChunk(const Chunk& c, const Vec8* bias, const QuantizedActivations& x, int64_t token,
+inline Vec8 AddChunk(const Chunk& c, const QuantizedActivations& x, int64_t token,
                      int64_t first_block, int64_t n_blocks, Vec8 acc) {
-  constexpr int kParts = Type::kHalves ? 2 : 1;
-  const float* scales = x.scales + token * (x.n_cols / 32) + first_block;
-  const float* sums = x.sums + token * (x.n_cols / 16) + 2 * first_block;
-  const Vec8 x_scale = kFull ? Load8(scales) : Load8N(scales, n_blocks);
-  Vec8 dots[2], block_sums[2];
-  ChunkDots<Type>(c, x.values + token * x.n_cols + 32 * first_block, dots);
-  if constexpr (Type::kHasBias) ChunkSums<Type>(sums, kFull ? 8 : n_blocks, block_sums);
-  for (int i = 0; i < kParts; ++i) {
-    acc = Fma(dots[i], Mul(c.d[i], x_scale), acc);
-    if constexpr (Type::kHasBias) acc = Fma(bias[i], block_sums[i], acc);
-  }
+  const int64_t at = token * (x.n_cols / kActivationBlock) + first_block;
+  const auto load = [n_blocks](const float* p) { return kFull ? Load8(p) : Load8N(p, n_blocks); };
+  const Vec8 x_scale = load(x.scales + at);
+  Vec8 dots[2];
+  ChunkDots<Type>(c, x, at, dots);
+  for (int i = 0; i < (Type::kHalves ? 2 : 1); ++i) acc = Fma(dots[i], Mul(c.d[i], x_scale), acc);
+  if constexpr (Type::kHasMin) acc = Fma(c.m, load(x.sums + at), acc);
   return acc;
 }
 
@@ -58,13 +51,9 @@ inline void AddChunkToTokens(const uint8_t* chunk, const QuantizedActivations& x
                              int64_t first_block, int n_blocks, Vec8* acc) {
   Chunk c;
   Reader<Type>::template Read<kFull>(chunk, n_blocks, c);
-  Vec8 bias[2];
-  if constexpr (Type::kHasBias) {
-    for (int i = 0; i < (Type::kHalves ? 2 : 1); ++i) bias[i] = Bias<Type>(c, i);
-  }
 #pragma GCC unroll 8
   for (int t = 0; t < kTokens; ++t) {
-    acc[t] = AddChunk<Type, kFull>(c, bias, x, token + t, first_block, n_blocks, acc[t]);
+    acc[t] = AddChunk<Type, kFull>(c, x, token + t, first_block, n_blocks, acc[t]);
   }
 }
 
@@ -107,54 +96,46 @@ void RowsForm(const MatrixView& w, int64_t row_begin, int64_t row_end,
   }
 }
 
-// A panel: kLanes rows unpacked. Blocks are stored lane after lane, each block in rising order.
+// Panels of kLanes unpacked rows each. Blocks of one are stored lane after lane, each in rising
+// order.
 template <class Type>
-struct Panel {
-  static constexpr int kHalfCount = PanelBlock<Type>::kHalfCount;
+struct Panels {
   using Block = PanelBlock<Type>;
-  static_assert(sizeof(Block) <= PanelBlockBytes(kMaxLanes, Type::kHalves));
+  static_assert(sizeof(Block) <= PanelBlockBytes(kMaxLanes) && kPanelsAtOnce <= kMaxPanels);
+
+  Panels(int64_t n_cols, uint8_t* scratch)
+      : n_blocks(n_cols / 32),
+        n_chunks((n_cols + kChunk - 1) / kChunk),
+        rows(scratch),
+        blocks(reinterpret_cast<Block*>(scratch + kLanes * n_chunks * kChunk)) {}
+
+  Block* panel(int64_t p) const { return blocks + p * kChunkBlocks * n_chunks; }
 
   int64_t n_blocks;
   int64_t n_chunks;
   uint8_t* rows;  // [kLanes][n_chunks * 256], on their way to the blocks.
-  Block* blocks;  // [8 lanes][n_chunks]
-  float* sums;    // [kTokenTile][8 * n_chunks], of the tokens of one tile.
-
-  Block& at(int64_t block) const { return blocks[(block & 7) * n_chunks + (block >> 3)]; }
+  Block* blocks;  // [kPanelsAtOnce][8 lanes][n_chunks]
 };
 
+// Spreads a chunk's scales and minima into lane r of a panel's blocks, n_chunks apart.
 template <class Type>
-inline Panel<Type> PlacePanel(int64_t n_cols, uint8_t* scratch) {
-  Panel<Type> panel;
-  panel.n_blocks = n_cols / 32;
-  panel.n_chunks = (n_cols + kChunk - 1) / kChunk;
-  panel.rows = scratch;
-  panel.blocks =
-      reinterpret_cast<typename Panel<Type>::Block*>(scratch + kLanes * panel.n_chunks * kChunk);
-  panel.sums = reinterpret_cast<float*>(panel.blocks + panel.n_chunks * kChunkBlocks);
-  return panel;
-}
-
-// Spreads a chunk's scales and biases into lane r of the panel's blocks.
-template <class Type>
-inline void PlaceScales(const Panel<Type>& panel, const Chunk& c, int64_t chunk, int64_t r) {
-  alignas(32) float d[8], m[8] = {};
-  for (int half = 0; half < Panel<Type>::kHalfCount; ++half) {
-    Store8(d, c.d[half]);
-    if constexpr (Type::kHasBias) Store8(m, Bias<Type>(c, half));
-    for (int i = 0; i < kChunkBlocks; ++i) {
-      typename Panel<Type>::Block& block = panel.blocks[i * panel.n_chunks + chunk];
-      block.d[half][r] = d[i];
-      block.m[half][r] = m[i];
-    }
+inline void PlaceScales(const Chunk& c, int64_t r, PanelBlock<Type>* to, int64_t n_chunks) {
+  alignas(32) float values[8];
+  for (int half = 0; half < PanelBlock<Type>::kHalfCount; ++half) {
+    Store8(values, c.d[half]);
+    for (int i = 0; i < kChunkBlocks; ++i) to[i * n_chunks].d[half][r] = values[i];
+  }
+  if constexpr (Type::kHasMin) {
+    Store8(values, c.m);
+    for (int i = 0; i < kChunkBlocks; ++i) to[i * n_chunks].m[r] = values[i];
   }
 }
 
 template <class Type>
-void UnpackRow(const Panel<Type>& panel, const uint8_t* row, int64_t r) {
-  uint8_t* to = panel.rows + r * panel.n_chunks * kChunk;
-  for (int64_t chunk = 0; chunk < panel.n_chunks; ++chunk, row += Type::kChunkBytes) {
-    const int64_t n_blocks = panel.n_blocks - chunk * kChunkBlocks;
+void UnpackRow(const Panels<Type>& panels, const uint8_t* row, int64_t r, PanelBlock<Type>* panel) {
+  uint8_t* to = panels.rows + r * panels.n_chunks * kChunk;
+  for (int64_t chunk = 0; chunk < panels.n_chunks; ++chunk, row += Type::kChunkBytes) {
+    const int64_t n_blocks = panels.n_blocks - chunk * kChunkBlocks;
     PrefetchChunk<Type>(row);
     Chunk c;
     if (n_blocks >= kChunkBlocks || Type::kBlockValues != 32) {
@@ -163,70 +144,86 @@ void UnpackRow(const Panel<Type>& panel, const uint8_t* row, int64_t r) {
       Reader<Type>::template Read<false>(row, static_cast<int>(n_blocks), c);
     }
     StoreBytes(c, to + chunk * kChunk);
-    PlaceScales(panel, c, chunk, r);
+    PlaceScales<Type>(c, r, panel + chunk, panels.n_chunks);
   }
 }
 
 // Unpacks rows [first, first + n_rows), n_rows <= kLanes. Lanes without a row keep stale bytes;
 // their results are not stored.
 template <class Type>
-void UnpackPanel(const Panel<Type>& panel, const MatrixView& w, int64_t first, int64_t n_rows) {
+void UnpackPanel(const Panels<Type>& panels, const MatrixView& w, int64_t first, int64_t n_rows,
+                 PanelBlock<Type>* panel) {
   constexpr int kDwords = 8;
   constexpr int kBlocksAtOnce = kLanes / kDwords;
   const int64_t row_bytes = RowBytesOf<Type>(w.n_cols);
-  for (int64_t r = 0; r < n_rows; ++r) UnpackRow(panel, w.data + (first + r) * row_bytes, r);
-  for (int64_t block = 0; block < panel.n_chunks * kChunkBlocks; block += kBlocksAtOnce) {
+  for (int64_t r = 0; r < n_rows; ++r) {
+    UnpackRow<Type>(panels, w.data + (first + r) * row_bytes, r, panel);
+  }
+  for (int64_t block = 0; block < panels.n_chunks * kChunkBlocks; block += kBlocksAtOnce) {
     uint8_t* to[kLanes];
     for (int i = 0; i < kLanes; ++i) {
-      to[i] = panel.at(block + i / kDwords).q + i % kDwords * 4 * kLanes;
+      const int64_t b = block + i / kDwords;
+      to[i] = panel[(b & 7) * panels.n_chunks + (b >> 3)].q + i % kDwords * 4 * kLanes;
     }
-    TransposeDwords(panel.rows + 32 * block, panel.n_chunks * kChunk, to);
+    TransposeDwords(panels.rows + 32 * block, panels.n_chunks * kChunk, to);
   }
 }
 
-template <class Type, int kTokens>
-void PanelTimesTokens(const Panel<Type>& panel, const QuantizedActivations& x, int64_t token,
-                      float* y, int64_t y_stride, int64_t n_rows) {
-  if constexpr (Type::kHasBias && !Type::kHalves) {
-    SumBlocks<Type, kTokens>(x, token, panel.n_blocks, panel.sums, 8 * panel.n_chunks);
-  }
-  alignas(64) float totals[kTokens][kLanes];
-  for (int64_t lane = 0; lane < kChunkBlocks; ++lane) {
-    Vec acc[kTokens];
+// The blocks of one lane of kPanels panels times a tile of tokens: put into y for the first lane,
+// added for the others. n_rows: of the last panel.
+template <class Type, int kPanels, int kTokens>
+inline void LaneTimesTile(const Panels<Type>& panels, int64_t lane, const QuantizedActivations& x,
+                          int64_t token, float* y, int64_t y_stride, int64_t n_rows) {
+  Vec acc[kPanels][kTokens];
+#pragma GCC unroll 2
+  for (int p = 0; p < kPanels; ++p) {
 #pragma GCC unroll 8
-    for (int t = 0; t < kTokens; ++t) acc[t] = Set1(0.0f);
-    const typename Panel<Type>::Block* block = panel.blocks + lane * panel.n_chunks;
-    for (int64_t b = lane; b < panel.n_blocks; b += kChunkBlocks, ++block) {
-      AddBlock<Type, kTokens>(*block, x, token, b, panel.sums + b, 8 * panel.n_chunks, acc);
-    }
+    for (int t = 0; t < kTokens; ++t) acc[p][t] = Set1(0.0f);
+  }
+  const PanelBlock<Type>* block = panels.blocks + lane * panels.n_chunks;
+  for (int64_t b = lane; b < panels.n_blocks; b += kChunkBlocks, ++block) {
+    AddBlock<Type>(block, kChunkBlocks * panels.n_chunks, x, token, b, acc);
+  }
 #pragma GCC unroll 8
-    for (int t = 0; t < kTokens; ++t) {
-      Store(totals[t], lane == 0 ? acc[t] : Add(Load(totals[t]), acc[t]));
+  for (int t = 0; t < kTokens; ++t) {
+#pragma GCC unroll 2
+    for (int p = 0; p < kPanels; ++p) {
+      float* to = y + (token + t) * y_stride + p * kLanes;
+      const int64_t n = p + 1 < kPanels ? kLanes : n_rows;
+      StoreN(to, lane == 0 ? acc[p][t] : Add(LoadN(to, n), acc[p][t]), n);
     }
   }
-  for (int t = 0; t < kTokens; ++t) StoreN(y + (token + t) * y_stride, Load(totals[t]), n_rows);
+}
+
+template <class Type, int kPanels>
+void PanelsTimesTokens(const Panels<Type>& panels, const QuantizedActivations& x, float* y,
+                       int64_t y_stride, int64_t n_rows) {
+  for (int64_t begin = 0; begin < x.n_tokens; begin += kGroupTokens) {
+    const int64_t end = x.n_tokens - begin < kGroupTokens ? x.n_tokens : begin + kGroupTokens;
+    for (int64_t lane = 0; lane < kChunkBlocks; ++lane) {
+      ForTiles(begin, end, [&](int64_t token, auto tile) {
+        LaneTimesTile<Type, kPanels, tile.value>(panels, lane, x, token, y, y_stride, n_rows);
+      });
+    }
+  }
 }
 
 template <class Type>
 void PanelForm(const MatrixView& w, int64_t row_begin, int64_t row_end,
                const QuantizedActivations& x, float* y, int64_t y_stride, uint8_t* scratch) {
-  const Panel<Type> panel = PlacePanel<Type>(w.n_cols, scratch);
-  for (int64_t row = row_begin; row < row_end; row += kLanes) {
-    const int64_t n_rows = row_end - row < kLanes ? row_end - row : kLanes;
-    UnpackPanel(panel, w, row, n_rows);
-    int64_t t = 0;
-    for (; t + 8 <= x.n_tokens; t += 8) {
-      PanelTimesTokens<Type, 8>(panel, x, t, y + row, y_stride, n_rows);
+  const Panels<Type> panels(w.n_cols, scratch);
+  for (int64_t row = row_begin; row < row_end; row += kPanelsAtOnce * kLanes) {
+    int64_t n_rows = 0;
+    int n_panels = 0;
+    for (int64_t first = row; n_panels < kPanelsAtOnce && first < row_end; first += kLanes) {
+      n_rows = row_end - first < kLanes ? row_end - first : kLanes;
+      UnpackPanel<Type>(panels, w, first, n_rows, panels.panel(n_panels++));
     }
-    if (x.n_tokens - t >= 4) {
-      PanelTimesTokens<Type, 4>(panel, x, t, y + row, y_stride, n_rows);
-      t += 4;
+    if (n_panels == kPanelsAtOnce) {
+      PanelsTimesTokens<Type, kPanelsAtOnce>(panels, x, y + row, y_stride, n_rows);
+    } else {
+      PanelsTimesTokens<Type, 1>(panels, x, y + row, y_stride, n_rows);
     }
-    if (x.n_tokens - t >= 2) {
-      PanelTimesTokens<Type, 2>(panel, x, t, y + row, y_stride, n_rows);
-      t += 2;
-    }
-    if (t < x.n_tokens) PanelTimesTokens<Type, 1>(panel, x, t, y + row, y_stride, n_rows);
   }
 }
 

@@ -9,16 +9,15 @@ constexpr int64_t kPanelsPerSlice = kChunk / kLanes;
 constexpr int64_t kBlocksPerPanel = 16;  // Of 32 rows each: panels of a slice stay in the L2 cache.
 
 using RoundedBlock = PanelBlock<Q8_0>;
+static_assert(kPanelsPerSlice % kPanelsAtOnce == 0);
 
 // What scratch is cut into.
 struct RoundedScratch {
   explicit RoundedScratch(uint8_t* scratch)
       : panels(reinterpret_cast<RoundedBlock*>(scratch)),
-        rows(reinterpret_cast<float*>(panels + kPanelsPerSlice * kBlocksPerPanel)),
-        sums(rows + 32 * kChunk) {}
+        rows(reinterpret_cast<float*>(panels + kPanelsPerSlice * kBlocksPerPanel)) {}
   RoundedBlock* panels;  // [kPanelsPerSlice][kBlocksPerPanel]
   float* rows;           // [32][kChunk]
-  float* sums;           // [kTokenTile][kBlocksPerPanel]
 };
 
 // kLanes columns of 32 rows, kChunk floats apart.
@@ -28,7 +27,6 @@ inline void RoundColumns(const float* rows, RoundedBlock& to) {
   const Vec scale = Mul(largest, Set1(1.0f / 127));
   const Vec inverse = Div(Set1(127.0f), largest);
   Store(to.d[0], scale);
-  Store(to.m[0], Mul(scale, Set1(-static_cast<float>(Q8_0::kOffset))));
   for (int k = 0; k < 8; ++k) {
     Vec quad[4];
     for (int i = 0; i < 4; ++i) {
@@ -51,25 +49,28 @@ void RoundSlice(const MatrixView& w, int64_t first_row, int64_t n_blocks, int64_
   }
 }
 
+// n_cols columns, of kPanelsAtOnce panels or fewer, times a tile of tokens.
 template <int kTokens>
-void RoundedTimesTokens(const RoundedScratch& at, int64_t n_blocks, int64_t n_cols,
-                        const QuantizedActivations& x, int64_t token, const ProductOutput& y,
-                        int64_t first_col, bool first) {
-  if constexpr (Q8_0::kHasBias)
-    SumBlocks<Q8_0, kTokens>(x, token, n_blocks, at.sums, kBlocksPerPanel);
-  for (int64_t c = 0; c < n_cols; c += kLanes) {
-    const RoundedBlock* panel = at.panels + c / kLanes * kBlocksPerPanel;
-    Vec acc[kTokens];
+inline void RoundedTimesTile(const RoundedBlock* panels, int64_t n_blocks, int64_t n_cols,
+                             const QuantizedActivations& x, int64_t token, float* y,
+                             int64_t y_stride, bool first) {
+  Vec acc[kPanelsAtOnce][kTokens];
+#pragma GCC unroll 2
+  for (int p = 0; p < kPanelsAtOnce; ++p) {
 #pragma GCC unroll 8
-    for (int t = 0; t < kTokens; ++t) acc[t] = Set1(0.0f);
-    for (int64_t b = 0; b < n_blocks; ++b) {
-      AddBlock<Q8_0, kTokens>(panel[b], x, token, b, at.sums + b, kBlocksPerPanel, acc);
-    }
-    const int64_t left = n_cols - c;
+    for (int t = 0; t < kTokens; ++t) acc[p][t] = Set1(0.0f);
+  }
+  for (int64_t b = 0; b < n_blocks; ++b) {
+    AddBlock<Q8_0>(panels + b, kBlocksPerPanel, x, token, b, acc);
+  }
 #pragma GCC unroll 8
-    for (int t = 0; t < kTokens; ++t) {
-      float* to = y.y + (token + t) * y.stride + first_col + c;
-      StoreN(to, first ? acc[t] : Add(LoadN(to, left), acc[t]), left);
+  for (int t = 0; t < kTokens; ++t) {
+#pragma GCC unroll 2
+    for (int p = 0; p < kPanelsAtOnce; ++p) {
+      const int64_t left = n_cols - p * kLanes;
+      if (left <= 0) continue;
+      float* to = y + (token + t) * y_stride + p * kLanes;
+      StoreN(to, first ? acc[p][t] : Add(LoadN(to, left), acc[p][t]), left);
     }
   }
 }
@@ -83,17 +84,15 @@ void BackwardQ8(const MatrixView& w, int64_t col_begin, int64_t col_end,
       const int64_t left = (w.n_rows - row) / 32;
       const int64_t n_blocks = left < kBlocksPerPanel ? left : kBlocksPerPanel;
       RoundSlice(w, row, n_blocks, col, n_cols, at);
-      QuantizedActivations part = x;
-      part.values += row;
-      part.scales += row / 32;
-      part.sums += row / 16;
+      const QuantizedActivations part = x.From(row);
       const bool first = row == 0 && !y.add;
-      int64_t t = 0;
-      for (; t + 8 <= x.n_tokens; t += 8) {
-        RoundedTimesTokens<8>(at, n_blocks, n_cols, part, t, y, col, first);
-      }
-      for (; t < x.n_tokens; ++t) {
-        RoundedTimesTokens<1>(at, n_blocks, n_cols, part, t, y, col, first);
+      // Panels outside: what is read of them stays in the L1 cache while all tokens go by.
+      for (int64_t c = 0; c < n_cols; c += kPanelsAtOnce * kLanes) {
+        const RoundedBlock* panels = at.panels + c / kLanes * kBlocksPerPanel;
+        ForTiles(0, x.n_tokens, [&](int64_t token, auto tile) {
+          RoundedTimesTile<tile.value>(panels, n_blocks, n_cols - c, part, token, y.y + col + c,
+                                       y.stride, first);
+        });
       }
     }
   }

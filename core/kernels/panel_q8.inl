@@ -1,57 +1,80 @@
-// A block of a panel, for matmul_q8.inl and matmul_training_q8.inl: 32 summed values of kLanes
-// outputs, as bytes with a scale and, where the bytes have an offset or a minimum, a bias.
+// Blocks of panels, for matmul_q8.inl and matmul_training_q8.inl: 32 summed values of kLanes outputs,
+// as bytes with a scale and, where the type has one, a minimum.
 
 namespace coterie {
 namespace {
 
+template <bool kHasMin>
+struct PanelMinima {
+  float m[kLanes];
+};
+template <>
+struct PanelMinima<false> {};
+
 template <class Type>
-struct PanelBlock {
+struct PanelBlock : PanelMinima<Type::kHasMin> {
   static constexpr int kHalfCount = Type::kHalves ? 2 : 1;
   uint8_t q[32 * kLanes];  // [8][kLanes][4]
   float d[kHalfCount][kLanes];
-  float m[kHalfCount][kLanes];
 };
 
-// Adds one block to the running sums of a tile of tokens. tile_sums: of each token, sums_stride
-// apart, the sum of the block's 32 activations; not read for types of half blocks.
-template <class Type, int kTokens>
-inline void AddBlock(const PanelBlock<Type>& w, const QuantizedActivations& x, int64_t token,
-                     int64_t block, const float* tile_sums, int64_t sums_stride, Vec* acc) {
+// What the whole-number dot products of half a block, or of a block of a type without halves, begin
+// with: minus the offset of the weights' bytes times the activations' sum.
+template <class Type>
+inline IntVec FirstDots(const QuantizedActivations& x, int64_t block, int half) {
+  if constexpr (Type::kOffset == 0) return SetInt(0);
+  if constexpr (!Type::kHalves) return SetTimes<Type::kOffset>(x.offsets + block);
+  const IntVec first = SetTimes<Type::kOffset>(x.first_offsets + block);
+  return half == 0 ? first : SubInt(SetTimes<Type::kOffset>(x.offsets + block), first);
+}
+
+// Adds one block of each of kPanels panels, panel_blocks apart, to the running sums of a tile of
+// tokens.
+template <class Type, int kPanels, int kTokens>
+inline void AddBlock(const PanelBlock<Type>* w, int64_t panel_blocks, const QuantizedActivations& x,
+                     int64_t token, int64_t block, Vec (&acc)[kPanels][kTokens]) {
   constexpr int kHalfCount = PanelBlock<Type>::kHalfCount;
   constexpr int kDwords = 8 / kHalfCount;
-  const int8_t* values = x.values + token * x.n_cols + 32 * block;
-  const float* scales = x.scales + token * (x.n_cols / 32) + block;
-  const float* sums = x.sums + token * (x.n_cols / 16) + 2 * block;
+  const int64_t n_blocks = x.n_cols / kActivationBlock;
+  const int64_t at = token * n_blocks + block;
+  const int64_t w_stride = panel_blocks * static_cast<int64_t>(sizeof(PanelBlock<Type>));
 #pragma GCC unroll 2
   for (int half = 0; half < kHalfCount; ++half) {
-    IntVec dots[kTokens];
-    PanelDots<Type, kDwords, kTokens>(w.q + 16 * kLanes * half, values + 16 * half, x.n_cols, dots);
-    const Vec d = Load(w.d[half]), m = Load(w.m[half]);
+    IntVec dots[kPanels][kTokens];
 #pragma GCC unroll 8
     for (int t = 0; t < kTokens; ++t) {
-      acc[t] = Fma(ToFloat(dots[t]), Mul(d, Set1(scales[t * (x.n_cols / 32)])), acc[t]);
-      if constexpr (Type::kHasBias) {
-        const float sum =
-            Type::kHalves ? sums[t * (x.n_cols / 16) + half] : tile_sums[t * sums_stride];
-        acc[t] = Fma(m, Set1(sum), acc[t]);
+      dots[0][t] = FirstDots<Type>(x, at + t * n_blocks, half);
+#pragma GCC unroll 2
+      for (int p = 1; p < kPanels; ++p) dots[p][t] = dots[0][t];
+    }
+    PanelDots<Type, kDwords, kPanels, kTokens>(w->q + 16 * kLanes * half, w_stride,
+                                               x.values + at * kActivationBlock + 16 * half,
+                                               x.n_cols, dots);
+#pragma GCC unroll 8
+    for (int t = 0; t < kTokens; ++t) {
+      const Vec scale = Set1(x.scales[at + t * n_blocks]);
+#pragma GCC unroll 2
+      for (int p = 0; p < kPanels; ++p) {
+        const PanelBlock<Type>& b = w[p * panel_blocks];
+        acc[p][t] = Fma(ToFloat(dots[p][t]), Mul(Load(b.d[half]), scale), acc[p][t]);
+        if constexpr (Type::kHasMin) {
+          acc[p][t] = Fma(Load(b.m), Set1(x.sums[at + t * n_blocks]), acc[p][t]);
+        }
       }
     }
   }
 }
 
-// tile_sums of n_blocks blocks and kTokens tokens, for AddBlock; sums_stride is a multiple of 8.
-template <class Type, int kTokens>
-inline void SumBlocks(const QuantizedActivations& x, int64_t token, int64_t n_blocks,
-                      float* tile_sums, int64_t sums_stride) {
-  for (int t = 0; t < kTokens; ++t) {
-    const float* sums = x.sums + (token + t) * (x.n_cols / 16);
-    for (int64_t b = 0; b < n_blocks; b += kChunkBlocks) {
-      const int64_t left = n_blocks - b;
-      Vec8 eight[2];
-      ChunkSums<Type>(sums + 2 * b, left < kChunkBlocks ? left : kChunkBlocks, eight);
-      Store8(tile_sums + t * sums_stride + b, eight[0]);
-    }
-  }
+// Calls body for tiles of n tokens: of kPanelTile, then of fewer, whose number it gets as a
+// compile-time constant.
+template <int kTokens>
+struct TileTokens {
+  static constexpr int value = kTokens;
+};
+template <int kTokens = kPanelTile, typename Body>
+inline void ForTiles(int64_t begin, int64_t end, Body body) {
+  for (; end - begin >= kTokens; begin += kTokens) body(begin, TileTokens<kTokens>());
+  if constexpr (kTokens > 1) ForTiles<kTokens / 2>(begin, end, body);
 }
 
 }  // namespace

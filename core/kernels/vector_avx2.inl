@@ -139,6 +139,12 @@ inline void StoreQuads(uint8_t* p, const Vec* quad, int offset) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), bytes);
 }
 
+inline IntVec SetInt(int32_t x) { return _mm256_set1_epi32(x); }
+inline IntVec SubInt(IntVec a, IntVec b) { return _mm256_sub_epi32(a, b); }
+template <int kFactor>
+inline IntVec SetTimes(const int32_t* x) {
+  return _mm256_slli_epi32(_mm256_set1_epi32(*x), Log2(kFactor));
+}
 inline Vec ToFloat(IntVec a) { return _mm256_cvtepi32_ps(a); }
 
 inline void TransposeDwords(const uint8_t* from, int64_t from_stride, uint8_t* const* to) {

@@ -104,6 +104,12 @@ inline void StoreQuads(uint8_t* p, const Vec* quad, int offset) {
   _mm512_storeu_si512(p, bytes);
 }
 
+inline IntVec SetInt(int32_t x) { return _mm512_set1_epi32(x); }
+inline IntVec SubInt(IntVec a, IntVec b) { return _mm512_sub_epi32(a, b); }
+template <int kFactor>
+inline IntVec SetTimes(const int32_t* x) {
+  return _mm512_slli_epi32(_mm512_set1_epi32(*x), Log2(kFactor));
+}
 inline Vec ToFloat(IntVec a) { return _mm512_cvtepi32_ps(a); }
 
 // Transposes 4 x 4 dwords in every 128-bit lane of four vectors.

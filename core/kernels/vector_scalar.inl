@@ -193,6 +193,20 @@ inline void StoreQuads(uint8_t* p, const Vec* quad, int offset) {
   }
 }
 
+inline IntVec SetInt(int32_t x) {
+  IntVec r;
+  for (int i = 0; i < kLanes; ++i) r.lane[i] = x;
+  return r;
+}
+inline IntVec SubInt(IntVec a, IntVec b) {
+  for (int i = 0; i < kLanes; ++i) a.lane[i] -= b.lane[i];
+  return a;
+}
+// *x times a power of two.
+template <int kFactor>
+inline IntVec SetTimes(const int32_t* x) {
+  return SetInt(*x * kFactor);
+}
 inline Vec ToFloat(IntVec a) {
   return Each([&](int i) { return static_cast<float>(a.lane[i]); });
 }

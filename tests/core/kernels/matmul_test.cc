@@ -260,10 +260,15 @@ TEST(QuantizeActivationsTest, RoundsToTheNearestOf255Steps) {
       EXPECT_NEAR(values[i], x[i], 0.5001f * rounded.view.scales[i / 32]);
       EXPECT_NE(rounded.view.values[i], -128);
     }
-    for (size_t half = 0; half < x.size() / 16; ++half) {
+    for (size_t block = 0; block < x.size() / 32; ++block) {
       int sum = 0;
-      for (size_t i = 0; i < 16; ++i) sum += rounded.view.values[16 * half + i];
-      EXPECT_EQ(rounded.view.sums[half], rounded.view.scales[half / 2] * static_cast<float>(sum));
+      for (size_t i = 0; i < 32; ++i) {
+        sum += rounded.view.values[32 * block + i];
+        if (i != 15) continue;
+        EXPECT_EQ(rounded.view.first_offsets[block], -sum);
+      }
+      EXPECT_EQ(rounded.view.offsets[block], -sum);
+      EXPECT_EQ(rounded.view.sums[block], rounded.view.scales[block] * static_cast<float>(sum));
     }
   });
 }
@@ -276,7 +281,7 @@ TEST(QuantizeActivationsTest, NonFiniteAndTinyInputGivesFiniteValues) {
   testing::OnEveryTable([&](const KernelTable& kernels) {
     const RoundedActivations rounded(kernels, x, 1, 96);
     for (const float v : rounded.Values()) EXPECT_TRUE(std::isfinite(v));
-    for (int i = 0; i < 6; ++i) EXPECT_TRUE(std::isfinite(rounded.view.sums[i]));
+    for (int i = 0; i < 3; ++i) EXPECT_TRUE(std::isfinite(rounded.view.sums[i]));
   });
 }
 
