@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <stop_token>
 #include <vector>
 
@@ -137,6 +138,14 @@ class TrainingDecoder {
   void BackwardHeads(const ActivationRows& raw, const float* norm, int64_t n_heads, float* d,
                      int64_t row, float* buffer) const;
   void Rotate(float* head, int64_t row, bool back) const;
+  // Of the rows of a chunk: as bf16 or f32, or, where the head's backward product is one of 8-bit
+  // operands, quantized.
+  struct LogitGradients {
+    ActivationRows rows;
+    std::optional<QuantizedActivations> quantized;
+  };
+  LogitGradients GradientsInPlace(const LinearWeights& head, int64_t n) const;
+  void PutLogitGradient(const LogitGradients& gradients, int64_t i, float* buffer) const;
   void HeadChunk(const float* norm, const LinearWeights& head, int64_t first, int64_t n);
 
   const ArchSpec& spec_;

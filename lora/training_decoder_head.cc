@@ -7,6 +7,39 @@
 
 namespace coterie {
 
+// Gradients of logits take the place of the logits, in the precision of products: what is rounded
+// fills the beginning of a row.
+TrainingDecoder::LogitGradients TrainingDecoder::GradientsInPlace(const LinearWeights& head,
+                                                                  int64_t n) const {
+  const int64_t n_vocab = spec_.n_vocab;
+  LogitGradients gradients;
+  gradients.rows = {at_.logits, shape_.is_bf16 ? 2 * n_vocab : n_vocab, shape_.is_bf16};
+  if (IsBackwardQ8(head)) {
+    gradients.quantized =
+        QuantizedActivations::In(reinterpret_cast<uint8_t*>(at_.logits), n, n_vocab,
+                                 n_vocab * static_cast<int64_t>(sizeof(float)));
+  }
+  return gradients;
+}
+
+// Rounds row i, which holds f32. buffer: LogitBlockFloats() floats.
+void TrainingDecoder::PutLogitGradient(const LogitGradients& gradients, int64_t i,
+                                       float* buffer) const {
+  float* logits = at_.logits + i * spec_.n_vocab;
+  if (!gradients.quantized) {
+    if (shape_.is_bf16) {
+      training_.f32_to_bf16(logits, spec_.n_vocab, reinterpret_cast<uint16_t*>(logits));
+    }
+    return;
+  }
+  // Bytes may lie where values were read already; what comes after them, only once all were.
+  const QuantizedActivations to = gradients.quantized->Rows(i, i + 1);
+  QuantizedActivations apart = to;
+  apart.PlaceBlocks(reinterpret_cast<uint8_t*>(buffer));
+  kernels_.quantize_activations(logits, spec_.n_vocab, apart);
+  std::memcpy(to.scales, buffer, static_cast<size_t>(LogitBlockFloats(spec_)) * sizeof(float));
+}
+
 // Logits of a few rows at a time: their likelihoods, and the gradients of those, which need no
 // backward pass of their own later.
 void TrainingDecoder::HeadChunk(const float* norm, const LinearWeights& head, int64_t first,
@@ -39,10 +72,8 @@ void TrainingDecoder::HeadChunk(const float* norm, const LinearWeights& head, in
                         {at_.logits, n_vocab, false}, ProductScratch(worker));
              }
            }}});
-  // Gradients of logits take the place of the logits, in the precision of products: in bf16 they
-  // fill the first half of a row.
-  const ActivationRows dlogits{at_.logits, shape_.is_bf16 ? 2 * n_vocab : n_vocab, shape_.is_bf16};
-  Run({Job{n, [&](int64_t i, int) {
+  const LogitGradients gradients = GradientsInPlace(head, n);
+  Run({Job{n, [&](int64_t i, int worker) {
              float* logits = at_.logits + i * n_vocab;
              const size_t row = static_cast<size_t>(first + i);
              const TokenId label = rows_.loss_labels[row];
@@ -50,16 +81,21 @@ void TrainingDecoder::HeadChunk(const float* norm, const LinearWeights& head, in
              nll_[row] = training_.softmax_lse(logits, n_vocab) - wanted;
              if (!shape_.backward) return;
              logits[label] -= 1;
-             if (shape_.is_bf16) {
-               training_.f32_to_bf16(logits, n_vocab, reinterpret_cast<uint16_t*>(logits));
-             }
+             PutLogitGradient(gradients, i, RowScratch(worker));
            }}});
   if (!shape_.backward) return;
   const bool long_blocks = Traits(head.w.type).block_values > kTrainingAlign;
   const int64_t cols = long_blocks ? kBlockColumns : kTrainingAlign;
   Run({Job{(d + cols - 1) / cols, [&](int64_t piece, int worker) {
-             Multiply(Direction::kBackward, head.w, piece * cols, std::min(d, (piece + 1) * cols),
-                      dlogits, 0, n, {at_.dy + first * d, d, false}, ProductScratch(worker));
+             const int64_t begin = piece * cols, end = std::min(d, begin + cols);
+             const ProductOutput to{at_.dy + first * d, d, false};
+             if (gradients.quantized) {
+               training_.backward_q8(head.w, begin, end, *gradients.quantized, to,
+                                     ProductScratch(worker));
+             } else {
+               Multiply(Direction::kBackward, head.w, begin, end, gradients.rows, 0, n, to,
+                        ProductScratch(worker));
+             }
            }}});
   Run({Job{n, [&](int64_t i, int worker) {
              float* x = RowScratch(worker);

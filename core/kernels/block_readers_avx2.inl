@@ -196,29 +196,48 @@ inline __m256i TimesOffset(const int32_t* minus_sums) {
   return _mm256_slli_epi32(Load256(minus_sums), Log2(Type::kOffset));
 }
 
-template <class Type>
-inline void ChunkDots(const Chunk& c, const QuantizedActivations& x, int64_t block, Vec8* out) {
-  const int8_t* values = x.values + block * kActivationBlock;
+// Dot products of half blocks, a block a lane: first halves and second ones.
+struct HalfDots {
+  __m256i first;
+  __m256i second;
+};
+template <bool kSigned>
+inline HalfDots DotsOfHalves(const __m256i* q, const int8_t* values) {
   __m256i s[8];
   for (int i = 0; i < 8; ++i) {
-    s[i] = _mm256_madd_epi16(PairDots<Type::kSigned>(c.q[i], Load256(values + 32 * i)),
-                             _mm256_set1_epi16(1));
+    s[i] =
+        _mm256_madd_epi16(PairDots<kSigned>(q[i], Load256(values + 32 * i)), _mm256_set1_epi16(1));
   }
   const __m256i a =
       AddQuarterLanes(AddHalfLanes(s[0], s[1]), AddHalfLanes(s[2], s[3]));  // Blocks 0..3.
   const __m256i b = AddQuarterLanes(AddHalfLanes(s[4], s[5]), AddHalfLanes(s[6], s[7]));
-  __m256i first = _mm256_permute2x128_si256(a, b, 0x20);
-  __m256i second = _mm256_permute2x128_si256(a, b, 0x31);
+  return {_mm256_permute2x128_si256(a, b, 0x20), _mm256_permute2x128_si256(a, b, 0x31)};
+}
+
+inline void MinusChunkSums(const int8_t* values, int32_t* sums, int32_t* first_sums) {
+  __m256i ones[8];
+  for (__m256i& one : ones) one = _mm256_set1_epi8(1);
+  const auto [first, second] = DotsOfHalves<false>(ones, values);
+  const __m256i minus_first = _mm256_sub_epi32(_mm256_setzero_si256(), first);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(first_sums), minus_first);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(sums), _mm256_sub_epi32(minus_first, second));
+}
+
+template <class Type>
+inline void ChunkDots(const Chunk& c, const QuantizedActivations& x, int64_t token, int64_t block,
+                      Vec8* out) {
+  auto [first, second] =
+      DotsOfHalves<Type::kSigned>(c.q, x.values + token * x.stride + block * kActivationBlock);
   if constexpr (Type::kHalves) {
-    const __m256i whole_offset = TimesOffset<Type>(x.offsets + block);
-    const __m256i first_offset = TimesOffset<Type>(x.first_offsets + block);
+    const __m256i whole_offset = TimesOffset<Type>(x.At(x.offsets, token, block));
+    const __m256i first_offset = TimesOffset<Type>(x.At(x.first_offsets, token, block));
     first = _mm256_add_epi32(first, first_offset);
     second = _mm256_add_epi32(second, _mm256_sub_epi32(whole_offset, first_offset));
     out[1] = _mm256_cvtepi32_ps(second);
   } else {
     first = _mm256_add_epi32(first, second);
     if constexpr (Type::kOffset != 0) {
-      first = _mm256_add_epi32(first, TimesOffset<Type>(x.offsets + block));
+      first = _mm256_add_epi32(first, TimesOffset<Type>(x.At(x.offsets, token, block)));
     }
   }
   out[0] = _mm256_cvtepi32_ps(first);

@@ -186,12 +186,15 @@ inline __m256i TimesOffset(const int32_t* minus_sums) {
                            Log2(Type::kOffset));
 }
 
-template <class Type>
-inline void ChunkDots(const Chunk& c, const QuantizedActivations& x, int64_t block, Vec8* out) {
-  const int8_t* values = x.values + block * kActivationBlock;
+// Dot products of half blocks, a block a lane: first halves and second ones.
+struct HalfDots {
+  __m256i first;
+  __m256i second;
+};
+inline HalfDots DotsOfHalves(const __m512i* q, const int8_t* values) {
   __m512i s[4];
   for (int i = 0; i < 4; ++i) {
-    s[i] = _mm512_dpbusd_epi32(_mm512_setzero_si512(), c.q[i], _mm512_loadu_si512(values + 64 * i));
+    s[i] = _mm512_dpbusd_epi32(_mm512_setzero_si512(), q[i], _mm512_loadu_si512(values + 64 * i));
   }
   const __m512i a =
       _mm512_add_epi32(_mm512_unpacklo_epi32(s[0], s[1]), _mm512_unpackhi_epi32(s[0], s[1]));
@@ -201,18 +204,32 @@ inline void ChunkDots(const Chunk& c, const QuantizedActivations& x, int64_t blo
   const __m512i halves = _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
   const __m512i order = _mm512_setr_epi32(0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15);
   const __m512i sorted = _mm512_permutexvar_epi32(order, halves);
-  __m256i first = _mm512_castsi512_si256(sorted);
-  __m256i second = _mm512_extracti64x4_epi64(sorted, 1);
+  return {_mm512_castsi512_si256(sorted), _mm512_extracti64x4_epi64(sorted, 1)};
+}
+
+inline void MinusChunkSums(const int8_t* values, int32_t* sums, int32_t* first_sums) {
+  __m512i ones[4];
+  for (__m512i& one : ones) one = _mm512_set1_epi8(1);
+  const auto [first, second] = DotsOfHalves(ones, values);
+  const __m256i minus_first = _mm256_sub_epi32(_mm256_setzero_si256(), first);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(first_sums), minus_first);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(sums), _mm256_sub_epi32(minus_first, second));
+}
+
+template <class Type>
+inline void ChunkDots(const Chunk& c, const QuantizedActivations& x, int64_t token, int64_t block,
+                      Vec8* out) {
+  auto [first, second] = DotsOfHalves(c.q, x.values + token * x.stride + block * kActivationBlock);
   if constexpr (Type::kHalves) {
-    const __m256i whole_offset = TimesOffset<Type>(x.offsets + block);
-    const __m256i first_offset = TimesOffset<Type>(x.first_offsets + block);
+    const __m256i whole_offset = TimesOffset<Type>(x.At(x.offsets, token, block));
+    const __m256i first_offset = TimesOffset<Type>(x.At(x.first_offsets, token, block));
     first = _mm256_add_epi32(first, first_offset);
     second = _mm256_add_epi32(second, _mm256_sub_epi32(whole_offset, first_offset));
     out[1] = _mm256_cvtepi32_ps(second);
   } else {
     first = _mm256_add_epi32(first, second);
     if constexpr (Type::kOffset != 0) {
-      first = _mm256_add_epi32(first, TimesOffset<Type>(x.offsets + block));
+      first = _mm256_add_epi32(first, TimesOffset<Type>(x.At(x.offsets, token, block)));
     }
   }
   out[0] = _mm256_cvtepi32_ps(first);

@@ -164,21 +164,35 @@ inline int32_t Dot(const uint8_t* q, const int8_t* x, int n) {
 constexpr int kPanelsAtOnce = 1;
 constexpr int kPanelTile = 8;
 
-// out[0]: the dot products of a chunk's blocks with those of x from `block` on, one a lane; if the
+// out[0]: the dot products of a chunk's blocks with a token's from `block` on, one a lane; if the
 // type has halves, out[0] and out[1] are those of first and second halves. Lanes of blocks that the
 // chunk has not are finite.
 template <class Type>
-inline void ChunkDots(const Chunk& c, const QuantizedActivations& x, int64_t block, Vec8* out) {
-  constexpr int kGroup = Type::kHalves ? 16 : 32;
-  const int8_t* values = x.values + block * kActivationBlock;
-  for (int i = 0; i < kChunk / kGroup; ++i) {
-    const int64_t b = block + (Type::kHalves ? i >> 1 : i);
-    const int32_t minus_sum = !Type::kHalves   ? x.offsets[b]
-                              : (i & 1) == 0 ? x.first_offsets[b]
-                                             : x.offsets[b] - x.first_offsets[b];
-    const int32_t dot = Dot<Type::kSigned>(c.q + kGroup * i, values + kGroup * i, kGroup);
-    out[Type::kHalves ? i & 1 : 0].lane[b - block] =
-        static_cast<float>(dot + Type::kOffset * minus_sum);
+inline void ChunkDots(const Chunk& c, const QuantizedActivations& x, int64_t token, int64_t block,
+                      Vec8* out) {
+  constexpr int kHalfCount = Type::kHalves ? 2 : 1;
+  constexpr int kGroup = 32 / kHalfCount;
+  const int8_t* values = x.values + token * x.stride + block * kActivationBlock;
+  for (int i = 0; i < kChunkBlocks; ++i) {
+    const int32_t whole = *x.At(x.offsets, token, block + i);
+    const int32_t first = kHalfCount == 1 ? whole : *x.At(x.first_offsets, token, block + i);
+    for (int half = 0; half < kHalfCount; ++half) {
+      const int at = 32 * i + kGroup * half;
+      const int32_t dot = Dot<Type::kSigned>(c.q + at, values + at, kGroup);
+      const int32_t minus_sum = half == 0 ? first : whole - first;
+      out[half].lane[i] = static_cast<float>(dot + Type::kOffset * minus_sum);
+    }
+  }
+}
+
+// Minus the sums of the values of a chunk's blocks, and of their first halves.
+inline void MinusChunkSums(const int8_t* values, int32_t* sums, int32_t* first_sums) {
+  for (int b = 0; b < kChunkBlocks; ++b) {
+    sums[b] = 0;
+    for (int i = 0; i < 32; ++i) {
+      sums[b] -= values[32 * b + i];
+      if (i == 15) first_sums[b] = sums[b];
+    }
   }
 }
 

@@ -80,9 +80,10 @@ void F32ToF16(const float* x, int64_t n, uint16_t* y) {
 
 // One block of 32 values to int8. Blocks below 1e-30 everywhere become zeros, and so do values that
 // are not finite.
-inline void QuantizeBlock(const float* x, const QuantizedActivations& out, int64_t block) {
+inline void QuantizeBlock(const float* x, const QuantizedActivations& out, int64_t token,
+                          int64_t block) {
   constexpr int kParts = 32 / kLanes;
-  int8_t* values = out.values + block * kActivationBlock;
+  int8_t* values = out.values + token * out.stride + block * kActivationBlock;
   Vec v[kParts];
   Vec magnitude = Set1(0.0f);
   for (int i = 0; i < kParts; ++i) {
@@ -96,17 +97,53 @@ inline void QuantizeBlock(const float* x, const QuantizedActivations& out, int64
   for (int i = 0; i < kParts; ++i) {
     totals[2 * i / kParts] += StoreInt8(values + i * kLanes, Mul(v[i], inverse));
   }
-  out.scales[block] = scale;
-  out.sums[block] = scale * static_cast<float>(totals[0] + totals[1]);
-  out.offsets[block] = -(totals[0] + totals[1]);
-  out.first_offsets[block] = -totals[0];
+  *out.At(out.scales, token, block) = scale;
+  *out.At(out.sums, token, block) = scale * static_cast<float>(totals[0] + totals[1]);
+  *out.At(out.offsets, token, block) = -(totals[0] + totals[1]);
+  *out.At(out.first_offsets, token, block) = -totals[0];
+}
+
+// A chunk of blocks as QuantizeBlock does one, their scales and sums together. Does nothing and
+// returns false if a value is not finite.
+inline bool QuantizeChunk(const float* x, const QuantizedActivations& out, int64_t token,
+                          int64_t block) {
+  alignas(64) float maxima[kMaxLanes] = {}, inverses[kMaxLanes];
+  for (int b = 0; b < kChunkBlocks; ++b) {
+    Vec magnitude = Abs(Load(x + b * kActivationBlock));
+    for (int i = kLanes; i < kActivationBlock; i += kLanes) {
+      magnitude = MaxBits(magnitude, Abs(Load(x + b * kActivationBlock + i)));
+    }
+    maxima[b] = MaxBitsOf(magnitude);
+    if (!(maxima[b] <= FLT_MAX)) return false;
+  }
+  const Vec max = Load(maxima);
+  float* scales = out.At(out.scales, token, block);
+  StoreN(scales, ZeroBelow(Div(max, Set1(127.0f)), max, 1e-30f), kChunkBlocks);
+  Store(inverses, ZeroBelow(Div(Set1(127.0f), max), max, 1e-30f));
+  int8_t* values = out.values + token * out.stride + block * kActivationBlock;
+  for (int b = 0; b < kChunkBlocks; ++b) {
+    const Vec inverse = Set1(inverses[b]);
+    for (int i = b * kActivationBlock; i < (b + 1) * kActivationBlock; i += kLanes) {
+      StoreInt8(values + i, Mul(Load(x + i), inverse));
+    }
+  }
+  int32_t* offsets = out.At(out.offsets, token, block);
+  MinusChunkSums(values, offsets, out.At(out.first_offsets, token, block));
+  float* sums = out.At(out.sums, token, block);
+  for (int b = 0; b < kChunkBlocks; ++b) sums[b] = scales[b] * static_cast<float>(-offsets[b]);
+  return true;
 }
 
 void QuantizeActivations(const float* x, int64_t x_stride, const QuantizedActivations& out) {
   const int64_t n_blocks = out.n_cols / kActivationBlock;
   for (int64_t t = 0; t < out.n_tokens; ++t) {
-    for (int64_t b = 0; b < n_blocks; ++b) {
-      QuantizeBlock(x + t * x_stride + b * kActivationBlock, out, t * n_blocks + b);
+    for (int64_t b = 0; b < n_blocks;) {
+      const float* from = x + t * x_stride + b * kActivationBlock;
+      if (n_blocks - b >= kChunkBlocks && QuantizeChunk(from, out, t, b)) {
+        b += kChunkBlocks;
+      } else {
+        QuantizeBlock(from, out, t, b++);
+      }
     }
   }
 }

@@ -12,37 +12,53 @@ int64_t RoundUp(int64_t value, int64_t multiple) {
 
 }  // namespace
 
-int64_t QuantizedActivations::Bytes(int64_t n_tokens, int64_t n_cols) {
+int64_t QuantizedActivations::RowBytes(int64_t n_cols) {
   constexpr int64_t kBlockBytes = 2 * sizeof(float) + 2 * sizeof(int32_t);
-  return RoundUp(n_tokens * (n_cols + n_cols / kActivationBlock * kBlockBytes), 64) + kChunk;
+  return RoundUp(n_cols + n_cols / kActivationBlock * kBlockBytes, 64);
 }
 
-QuantizedActivations QuantizedActivations::In(uint8_t* memory, int64_t n_tokens, int64_t n_cols) {
+int64_t QuantizedActivations::Bytes(int64_t n_tokens, int64_t n_cols) {
+  return n_tokens * RowBytes(n_cols) + kChunk;
+}
+
+QuantizedActivations QuantizedActivations::In(uint8_t* memory, int64_t n_tokens, int64_t n_cols,
+                                              int64_t stride) {
   QuantizedActivations out;
   out.n_tokens = n_tokens;
   out.n_cols = n_cols;
+  out.stride = stride > 0 ? stride : RowBytes(n_cols);
   out.values = reinterpret_cast<int8_t*>(memory);
-  out.scales = reinterpret_cast<float*>(memory + n_tokens * n_cols);
-  const int64_t n_blocks = n_tokens * (n_cols / kActivationBlock);
-  out.sums = out.scales + n_blocks;
-  out.offsets = reinterpret_cast<int32_t*>(out.sums + n_blocks);
-  out.first_offsets = out.offsets + n_blocks;
+  out.PlaceBlocks(memory + n_cols);
   return out;
 }
 
+void QuantizedActivations::PlaceBlocks(uint8_t* memory) {
+  const int64_t n_blocks = n_cols / kActivationBlock;
+  scales = reinterpret_cast<float*>(memory);
+  sums = scales + n_blocks;
+  offsets = reinterpret_cast<int32_t*>(sums + n_blocks);
+  first_offsets = offsets + n_blocks;
+}
+
 QuantizedActivations QuantizedActivations::Rows(int64_t begin, int64_t end) const {
-  QuantizedActivations rows = From(begin * n_cols);
+  QuantizedActivations rows = *this;
   rows.n_tokens = end - begin;
+  rows.values += begin * stride;
+  rows.scales = At(scales, begin, 0);
+  rows.sums = At(sums, begin, 0);
+  rows.offsets = At(offsets, begin, 0);
+  rows.first_offsets = At(first_offsets, begin, 0);
   return rows;
 }
 
 QuantizedActivations QuantizedActivations::From(int64_t begin) const {
+  const int64_t block = begin / kActivationBlock;
   QuantizedActivations rest = *this;
   rest.values += begin;
-  rest.scales += begin / kActivationBlock;
-  rest.sums += begin / kActivationBlock;
-  rest.offsets += begin / kActivationBlock;
-  rest.first_offsets += begin / kActivationBlock;
+  rest.scales += block;
+  rest.sums += block;
+  rest.offsets += block;
+  rest.first_offsets += block;
   return rest;
 }
 

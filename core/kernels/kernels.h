@@ -23,6 +23,7 @@ inline constexpr int kActivationBlock = 32;
 struct QuantizedActivations {
   int64_t n_tokens = 0;
   int64_t n_cols = 0;        // A multiple of 32.
+  int64_t stride = 0;        // Bytes from a token to the next, in every array; a multiple of 4.
   int8_t* values = nullptr;  // [n_tokens, n_cols]
   float* scales = nullptr;   // [n_tokens, n_cols / 32]
   float* sums = nullptr;     // [n_tokens, n_cols / 32], scale * sum(q)
@@ -31,14 +32,26 @@ struct QuantizedActivations {
   int32_t* offsets = nullptr;
   int32_t* first_offsets = nullptr;
 
-  // The arrays and the slack behind them that kernels may read (and ignore).
+  // Of one token: the arrays one after another, in the order above.
+  static int64_t RowBytes(int64_t n_cols);
+  // Of all, and the slack behind them that kernels may read (and ignore).
   static int64_t Bytes(int64_t n_tokens, int64_t n_cols);
-  // Lays the arrays out in `memory` (64-byte aligned, at least Bytes()).
-  static QuantizedActivations In(uint8_t* memory, int64_t n_tokens, int64_t n_cols);
+  // Lays them out in `memory` (64-byte aligned, at least Bytes()), or, with a stride of at least
+  // RowBytes(), among what else is there.
+  static QuantizedActivations In(uint8_t* memory, int64_t n_tokens, int64_t n_cols,
+                                 int64_t stride = 0);
+  // Lays what there is one of a block out in `memory` instead: RowBytes() - n_cols for a token.
+  void PlaceBlocks(uint8_t* memory);
   // Those of tokens [begin, end).
   QuantizedActivations Rows(int64_t begin, int64_t end) const;
-  // Those of columns from `begin` on, a multiple of 32. Rows stay n_cols apart.
+  // Those of columns from `begin` on, a multiple of 32.
   QuantizedActivations From(int64_t begin) const;
+
+  // Of a token, what stands at its `block` of an array that has one value a block.
+  template <typename Value>
+  Value* At(Value* array, int64_t token, int64_t block) const {
+    return array + token * (stride / static_cast<int64_t>(sizeof(Value))) + block;
+  }
 };
 
 // One KV head and the query heads that share it, for a run of tokens of one sequence.

@@ -36,13 +36,12 @@ inline int64_t RowBytesOf(int64_t n_cols) {
 template <class Type, bool kFull>
 inline Vec8 AddChunk(const Chunk& c, const QuantizedActivations& x, int64_t token,
                      int64_t first_block, int64_t n_blocks, Vec8 acc) {
-  const int64_t at = token * (x.n_cols / kActivationBlock) + first_block;
   const auto load = [n_blocks](const float* p) { return kFull ? Load8(p) : Load8N(p, n_blocks); };
-  const Vec8 x_scale = load(x.scales + at);
+  const Vec8 x_scale = load(x.At(x.scales, token, first_block));
   Vec8 dots[2];
-  ChunkDots<Type>(c, x, at, dots);
+  ChunkDots<Type>(c, x, token, first_block, dots);
   for (int i = 0; i < (Type::kHalves ? 2 : 1); ++i) acc = Fma(dots[i], Mul(c.d[i], x_scale), acc);
-  if constexpr (Type::kHasMin) acc = Fma(c.m, load(x.sums + at), acc);
+  if constexpr (Type::kHasMin) acc = Fma(c.m, load(x.At(x.sums, token, first_block)), acc);
   return acc;
 }
 

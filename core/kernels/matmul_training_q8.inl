@@ -21,17 +21,25 @@ struct RoundedScratch {
 };
 
 // kLanes columns of 32 rows, kChunk floats apart.
-inline void RoundColumns(const float* rows, RoundedBlock& to) {
-  Vec largest = Set1(1e-30f);
-  for (int r = 0; r < 32; ++r) largest = Max(largest, Abs(FiniteOrZero(Load(rows + r * kChunk))));
+inline void RoundColumns(float* rows, RoundedBlock& to) {
+  const auto largest_of = [rows] {
+    Vec largest = Set1(1e-30f);
+    for (int r = 0; r < 32; ++r) largest = MaxBits(largest, Abs(Load(rows + r * kChunk)));
+    return largest;
+  };
+  Vec largest = largest_of();
+  if (!(MaxBitsOf(largest) <= FLT_MAX)) {
+    for (int r = 0; r < 32; ++r) {
+      Store(rows + r * kChunk, FiniteOrZero(Load(rows + r * kChunk)));
+    }
+    largest = largest_of();
+  }
   const Vec scale = Mul(largest, Set1(1.0f / 127));
   const Vec inverse = Div(Set1(127.0f), largest);
   Store(to.d[0], scale);
   for (int k = 0; k < 8; ++k) {
     Vec quad[4];
-    for (int i = 0; i < 4; ++i) {
-      quad[i] = Mul(FiniteOrZero(Load(rows + (4 * k + i) * kChunk)), inverse);
-    }
+    for (int i = 0; i < 4; ++i) quad[i] = Mul(Load(rows + (4 * k + i) * kChunk), inverse);
     StoreQuads(to.q + 4 * kLanes * k, quad, Q8_0::kOffset);
   }
 }

@@ -1,5 +1,5 @@
-// Blocks of panels, for matmul_q8.inl and matmul_training_q8.inl: 32 summed values of kLanes outputs,
-// as bytes with a scale and, where the type has one, a minimum.
+// Blocks of panels, for matmul_q8.inl and matmul_training_q8.inl: 32 summed values of kLanes
+// outputs, as bytes with a scale and, where the type has one, a minimum.
 
 namespace coterie {
 namespace {
@@ -21,11 +21,12 @@ struct PanelBlock : PanelMinima<Type::kHasMin> {
 // What the whole-number dot products of half a block, or of a block of a type without halves, begin
 // with: minus the offset of the weights' bytes times the activations' sum.
 template <class Type>
-inline IntVec FirstDots(const QuantizedActivations& x, int64_t block, int half) {
+inline IntVec FirstDots(const QuantizedActivations& x, int64_t token, int64_t block, int half) {
   if constexpr (Type::kOffset == 0) return SetInt(0);
-  if constexpr (!Type::kHalves) return SetTimes<Type::kOffset>(x.offsets + block);
-  const IntVec first = SetTimes<Type::kOffset>(x.first_offsets + block);
-  return half == 0 ? first : SubInt(SetTimes<Type::kOffset>(x.offsets + block), first);
+  const IntVec whole = SetTimes<Type::kOffset>(x.At(x.offsets, token, block));
+  if constexpr (!Type::kHalves) return whole;
+  const IntVec first = SetTimes<Type::kOffset>(x.At(x.first_offsets, token, block));
+  return half == 0 ? first : SubInt(whole, first);
 }
 
 // Adds one block of each of kPanels panels, panel_blocks apart, to the running sums of a tile of
@@ -35,30 +36,28 @@ inline void AddBlock(const PanelBlock<Type>* w, int64_t panel_blocks, const Quan
                      int64_t token, int64_t block, Vec (&acc)[kPanels][kTokens]) {
   constexpr int kHalfCount = PanelBlock<Type>::kHalfCount;
   constexpr int kDwords = 8 / kHalfCount;
-  const int64_t n_blocks = x.n_cols / kActivationBlock;
-  const int64_t at = token * n_blocks + block;
   const int64_t w_stride = panel_blocks * static_cast<int64_t>(sizeof(PanelBlock<Type>));
+  const int8_t* values = x.values + token * x.stride + block * kActivationBlock;
 #pragma GCC unroll 2
   for (int half = 0; half < kHalfCount; ++half) {
     IntVec dots[kPanels][kTokens];
 #pragma GCC unroll 8
     for (int t = 0; t < kTokens; ++t) {
-      dots[0][t] = FirstDots<Type>(x, at + t * n_blocks, half);
+      dots[0][t] = FirstDots<Type>(x, token + t, block, half);
 #pragma GCC unroll 2
       for (int p = 1; p < kPanels; ++p) dots[p][t] = dots[0][t];
     }
     PanelDots<Type, kDwords, kPanels, kTokens>(w->q + 16 * kLanes * half, w_stride,
-                                               x.values + at * kActivationBlock + 16 * half,
-                                               x.n_cols, dots);
+                                               values + 16 * half, x.stride, dots);
 #pragma GCC unroll 8
     for (int t = 0; t < kTokens; ++t) {
-      const Vec scale = Set1(x.scales[at + t * n_blocks]);
+      const Vec scale = Set1(*x.At(x.scales, token + t, block));
 #pragma GCC unroll 2
       for (int p = 0; p < kPanels; ++p) {
         const PanelBlock<Type>& b = w[p * panel_blocks];
         acc[p][t] = Fma(ToFloat(dots[p][t]), Mul(Load(b.d[half]), scale), acc[p][t]);
         if constexpr (Type::kHasMin) {
-          acc[p][t] = Fma(Load(b.m), Set1(x.sums[at + t * n_blocks]), acc[p][t]);
+          acc[p][t] = Fma(Load(b.m), Set1(*x.At(x.sums, token + t, block)), acc[p][t]);
         }
       }
     }

@@ -60,6 +60,15 @@ inline float MaxOf(Vec a) {
   m = _mm_max_ps(m, _mm_movehl_ps(m, m));
   return _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
 }
+inline Vec MaxBits(Vec a, Vec b) {
+  return _mm256_castsi256_ps(_mm256_max_epi32(_mm256_castps_si256(a), _mm256_castps_si256(b)));
+}
+inline float MaxBitsOf(Vec a) {
+  const __m256i bits = _mm256_castps_si256(a);
+  __m128i m = _mm_max_epi32(_mm256_castsi256_si128(bits), _mm256_extracti128_si256(bits, 1));
+  m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0x4e));
+  return _mm_cvtss_f32(_mm_castsi128_ps(_mm_max_epi32(m, _mm_shuffle_epi32(m, 0xb1))));
+}
 inline float HalfToFloat(uint16_t half) { return _cvtsh_ss(half); }
 inline Vec LoadF16(const uint16_t* p) {
   return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
@@ -130,13 +139,15 @@ inline int32_t StoreInt8(int8_t* p, Vec v) {
 }
 
 inline void StoreQuads(uint8_t* p, const Vec* quad, int offset) {
-  __m256i bytes = _mm256_setzero_si256();
-  for (int i = 3; i >= 0; --i) {
-    const __m256i v = _mm256_add_epi32(_mm256_cvtps_epi32(quad[i]), _mm256_set1_epi32(offset));
-    bytes =
-        _mm256_or_si256(_mm256_slli_epi32(bytes, 8), _mm256_and_si256(v, _mm256_set1_epi32(0xff)));
-  }
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), bytes);
+  // Added to 1.5 * 2^23, a whole number stands in the low bits.
+  const __m256 shift = _mm256_set1_ps(12582912.0f + static_cast<float>(offset));
+  const auto bits = [=](int i) { return _mm256_castps_si256(_mm256_add_ps(quad[i], shift)); };
+  const __m256i low8 = _mm256_set1_epi32(0xff);
+  const auto two = [=](int i) {
+    return _mm256_or_si256(_mm256_and_si256(bits(i), low8), _mm256_slli_epi32(bits(i + 1), 8));
+  };
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
+                      _mm256_blend_epi16(two(0), _mm256_slli_epi32(two(2), 16), 0xaa));
 }
 
 inline IntVec SetInt(int32_t x) { return _mm256_set1_epi32(x); }

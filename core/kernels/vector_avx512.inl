@@ -53,6 +53,13 @@ inline Vec FiniteOrZero(Vec x) {
 inline Vec Scale2(Vec x, Vec n) { return _mm512_scalef_ps(x, n); }
 inline float Sum(Vec a) { return _mm512_reduce_add_ps(a); }
 inline float MaxOf(Vec a) { return _mm512_reduce_max_ps(a); }
+inline Vec MaxBits(Vec a, Vec b) {
+  return _mm512_castsi512_ps(_mm512_max_epi32(_mm512_castps_si512(a), _mm512_castps_si512(b)));
+}
+inline float MaxBitsOf(Vec a) {
+  return _mm_cvtss_f32(
+      _mm_castsi128_ps(_mm_cvtsi32_si128(_mm512_reduce_max_epi32(_mm512_castps_si512(a)))));
+}
 inline float HalfToFloat(uint16_t half) { return _cvtsh_ss(half); }
 inline Vec LoadF16(const uint16_t* p) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
@@ -95,13 +102,17 @@ inline int32_t StoreInt8(int8_t* p, Vec v) {
 }
 
 inline void StoreQuads(uint8_t* p, const Vec* quad, int offset) {
-  __m512i bytes = _mm512_setzero_si512();
-  for (int i = 3; i >= 0; --i) {
-    const __m512i v = _mm512_add_epi32(_mm512_cvtps_epi32(quad[i]), _mm512_set1_epi32(offset));
-    bytes =
-        _mm512_or_si512(_mm512_slli_epi32(bytes, 8), _mm512_and_si512(v, _mm512_set1_epi32(0xff)));
-  }
-  _mm512_storeu_si512(p, bytes);
+  // Added to 1.5 * 2^23, a whole number stands in the low bits.
+  const __m512 shift = _mm512_set1_ps(12582912.0f + static_cast<float>(offset));
+  const auto bits = [=](int i) { return _mm512_castps_si512(_mm512_add_ps(quad[i], shift)); };
+  constexpr int kFromSecond = 0xca;  // Bits of the second where the first has them set, or else of
+  const __m512i low8 = _mm512_set1_epi32(0xff), low16 = _mm512_set1_epi32(0xffff);  // the third.
+  const __m512i a =
+      _mm512_ternarylogic_epi32(low8, bits(0), _mm512_slli_epi32(bits(1), 8), kFromSecond);
+  const __m512i b =
+      _mm512_ternarylogic_epi32(low8, bits(2), _mm512_slli_epi32(bits(3), 8), kFromSecond);
+  _mm512_storeu_si512(p,
+                      _mm512_ternarylogic_epi32(low16, a, _mm512_slli_epi32(b, 16), kFromSecond));
 }
 
 inline IntVec SetInt(int32_t x) { return _mm512_set1_epi32(x); }

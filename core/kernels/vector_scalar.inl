@@ -98,6 +98,20 @@ inline float MaxOf(Vec a) {
   for (int i = 1; i < kLanes; ++i) max = a.lane[i] > max ? a.lane[i] : max;
   return max;
 }
+inline uint32_t BitsOf(float x) {
+  uint32_t bits;
+  memcpy(&bits, &x, 4);
+  return bits;
+}
+// The larger in bits of values that are not negative: NaN is above Inf.
+inline Vec MaxBits(Vec a, Vec b) {
+  return Each([&](int i) { return BitsOf(b.lane[i]) > BitsOf(a.lane[i]) ? b.lane[i] : a.lane[i]; });
+}
+inline float MaxBitsOf(Vec a) {
+  float max = a.lane[0];
+  for (int i = 1; i < kLanes; ++i) max = BitsOf(a.lane[i]) > BitsOf(max) ? a.lane[i] : max;
+  return max;
+}
 // Finds 2^n by counting leading zeros, so that subnormals, Inf and NaN come out as hardware does.
 inline float HalfToFloat(uint16_t half) {
   const uint32_t sign = static_cast<uint32_t>(half & 0x8000) << 16;

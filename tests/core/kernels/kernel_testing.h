@@ -125,11 +125,17 @@ struct RoundedActivations {
 
   std::vector<float> Values() const {
     std::vector<float> values(static_cast<size_t>(view.n_tokens * view.n_cols));
-    for (size_t i = 0; i < values.size(); ++i) {
-      values[i] = view.scales[i / 32] * static_cast<float>(view.values[i]);
+    for (int64_t t = 0; t < view.n_tokens; ++t) {
+      for (int64_t c = 0; c < view.n_cols; ++c) {
+        values[static_cast<size_t>(t * view.n_cols + c)] = Scale(t, c) * Rounded(t, c);
+      }
     }
     return values;
   }
+  float Scale(int64_t token, int64_t col) const {
+    return *view.At(view.scales, token, col / kActivationBlock);
+  }
+  float Rounded(int64_t token, int64_t col) const { return view.values[token * view.stride + col]; }
 
   AlignedBuffer memory;
   QuantizedActivations view;

@@ -94,7 +94,7 @@ TEST_P(MatmulTest, EightBitErrorIsWithinHalfAStepOfEveryActivation) {
       const size_t r = i % n_rows, t = i / n_rows;
       double bound = 1e-5 * exact.scale[i];
       for (size_t c = 0; c < static_cast<size_t>(n_cols); ++c) {
-        bound += 0.5001 * rounded.view.scales[(t * n_cols + c) / 32] *
+        bound += 0.5001 * rounded.Scale(t, c) *
                  std::fabs(weights[r * n_cols + c]);
       }
       ASSERT_NEAR(y[i], exact.y[i], bound);
@@ -256,19 +256,23 @@ TEST(QuantizeActivationsTest, RoundsToTheNearestOf255Steps) {
   testing::OnEveryTable([&](const KernelTable& kernels) {
     const RoundedActivations rounded(kernels, x, n_tokens, n_cols);
     const std::vector<float> values = rounded.Values();
-    for (size_t i = 0; i < x.size(); ++i) {
-      EXPECT_NEAR(values[i], x[i], 0.5001f * rounded.view.scales[i / 32]);
-      EXPECT_NE(rounded.view.values[i], -128);
-    }
-    for (size_t block = 0; block < x.size() / 32; ++block) {
-      int sum = 0;
-      for (size_t i = 0; i < 32; ++i) {
-        sum += rounded.view.values[32 * block + i];
-        if (i != 15) continue;
-        EXPECT_EQ(rounded.view.first_offsets[block], -sum);
+    for (int64_t t = 0; t < n_tokens; ++t) {
+      for (int64_t c = 0; c < n_cols; ++c) {
+        const size_t i = static_cast<size_t>(t * n_cols + c);
+        EXPECT_NEAR(values[i], x[i], 0.5001f * rounded.Scale(t, c));
+        EXPECT_NE(rounded.Rounded(t, c), -128);
       }
-      EXPECT_EQ(rounded.view.offsets[block], -sum);
-      EXPECT_EQ(rounded.view.sums[block], rounded.view.scales[block] * static_cast<float>(sum));
+      for (int64_t block = 0; block < n_cols / 32; ++block) {
+        const auto sum = [&](int64_t n) {
+          float total = 0;
+          for (int64_t c = 32 * block; c < 32 * block + n; ++c) total += rounded.Rounded(t, c);
+          return total;
+        };
+        const QuantizedActivations& view = rounded.view;
+        EXPECT_EQ(*view.At(view.offsets, t, block), -sum(32));
+        EXPECT_EQ(*view.At(view.first_offsets, t, block), -sum(16));
+        EXPECT_EQ(*view.At(view.sums, t, block), rounded.Scale(t, 32 * block) * sum(32));
+      }
     }
   });
 }
