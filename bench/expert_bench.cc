@@ -18,6 +18,8 @@
 #include "nlohmann/json.hpp"
 
 #include "bench/machine_limits.h"
+#include "bench/require.h"
+#include "bench/tensor_use.h"
 #include "core/threads/worker_pool.h"
 #include "experts/expert.h"
 #include "experts/session.h"
@@ -28,12 +30,6 @@ namespace {
 double Median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
   return values[values.size() / 2];
-}
-
-void Require(const absl::Status& status) {
-  if (status.ok()) return;
-  std::fprintf(stderr, "%s\n", status.ToString().c_str());
-  std::exit(1);
 }
 
 TokenId Greedy(const Session& session) {
@@ -72,9 +68,7 @@ DeltaSnapshot RandomAdapter(const ArchSpec& spec) {
       deltas.push_back(std::move(delta));
     }
   }
-  auto set = LinearDeltaSet::Create(spec, "bench@1", std::move(deltas));
-  Require(set.status());
-  return *std::move(set);
+  return Require(LinearDeltaSet::Create(spec, "bench@1", std::move(deltas)));
 }
 
 // The last token's logits do not depend on how the prompt was cut into passes.
@@ -120,9 +114,8 @@ int Run(const std::string& path, int64_t n_prompt, int64_t n_generate, int n_rep
         int64_t depth) {
   WorkerPool pool;
   const absl::Time start = absl::Now();
-  const auto opened = Expert::Open(path);
-  Require(opened.status());
-  const Expert& expert = **opened;
+  const auto opened = Require(Expert::Open(path));
+  const Expert& expert = *opened;
   Session first(expert, pool, SessionShape::ForTokens(32));
   Require(first.Prefill(SomeTokens(1), {}));
   const double first_token_s = absl::ToDoubleSeconds(absl::Now() - start);
@@ -157,6 +150,8 @@ int Run(const std::string& path, int64_t n_prompt, int64_t n_generate, int n_rep
   result["adapter_decode_cpu_ms"] = Median(with.decode_cpu_ms);
   result["adapter_bytes"] = adapter->bytes();
   result["weight_bytes"] = expert.weight_bytes();
+  result["read_bytes_per_token"] = TouchedTensorBytes(expert, 1);
+  result["macs_per_token"] = MacsPerToken(expert);
   result["read_bytes_per_second"] = MeasureReadBytesPerSecond(pool);
   result["int8_macs_per_second"] = MeasureInt8MacsPerSecond(pool);
   std::printf("%s\n", result.dump().c_str());

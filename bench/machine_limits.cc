@@ -72,14 +72,73 @@ __attribute__((target("avx2"))) int64_t Avx2Macs(int64_t n) {
   return n * kChains * 32;
 }
 
+__attribute__((target("avx512f,avx512bf16"))) int64_t Avx512BF16Macs(int64_t n) {
+  __m512 sums[kChains];
+  for (int i = 0; i < kChains; ++i) sums[i] = _mm512_setzero_ps();
+  const __m512bh a = (__m512bh)_mm512_set1_epi16(0x3f80), b = a;
+  for (int64_t i = 0; i < n; ++i) {
+#pragma GCC unroll 12
+    for (int c = 0; c < kChains; ++c) {
+      sums[c] = _mm512_dpbf16_ps(sums[c], a, b);
+      asm volatile("" : "+v"(sums[c]));
+    }
+  }
+  return n * kChains * 32;
+}
+
+__attribute__((target("avx512f"))) int64_t Avx512F32Macs(int64_t n) {
+  __m512 sums[kChains];
+  for (int i = 0; i < kChains; ++i) sums[i] = _mm512_setzero_ps();
+  const __m512 a = _mm512_set1_ps(0.5f);
+  for (int64_t i = 0; i < n; ++i) {
+#pragma GCC unroll 12
+    for (int c = 0; c < kChains; ++c) {
+      sums[c] = _mm512_fmadd_ps(sums[c], a, a);
+      asm volatile("" : "+v"(sums[c]));
+    }
+  }
+  return n * kChains * 16;
+}
+
+__attribute__((target("avx2,fma"))) int64_t Avx2F32Macs(int64_t n) {
+  __m256 sums[kChains];
+  for (int i = 0; i < kChains; ++i) sums[i] = _mm256_setzero_ps();
+  const __m256 a = _mm256_set1_ps(0.5f);
+  for (int64_t i = 0; i < n; ++i) {
+#pragma GCC unroll 12
+    for (int c = 0; c < kChains; ++c) {
+      sums[c] = _mm256_fmadd_ps(sums[c], a, a);
+      asm volatile("" : "+x"(sums[c]));
+    }
+  }
+  return n * kChains * 8;
+}
+
+int64_t F32Macs(int64_t n) {
+  if (__builtin_cpu_supports("avx512f")) return Avx512F32Macs(n);
+  if (__builtin_cpu_supports("fma")) return Avx2F32Macs(n);
+  return 0;
+}
+int64_t BF16Macs(int64_t n) { return __builtin_cpu_supports("avx512bf16") ? Avx512BF16Macs(n) : 0; }
 int64_t Int8Macs(int64_t n) {
   if (__builtin_cpu_supports("avx512vnni")) return Avx512Macs(n);
   if (__builtin_cpu_supports("avx2")) return Avx2Macs(n);
   return 0;
 }
 #else
+int64_t F32Macs(int64_t) { return 0; }
+int64_t BF16Macs(int64_t) { return 0; }
 int64_t Int8Macs(int64_t) { return 0; }
 #endif
+
+double MacsPerSecond(WorkerPool& pool, int64_t (*multiply)(int64_t n)) {
+  std::atomic<int64_t> macs{0};
+  const double seconds = BestSeconds(5, [&] {
+    macs = 0;
+    pool.Run(pool.n_workers(), [&](int64_t, int) { macs += multiply(2000000); });
+  });
+  return static_cast<double>(macs) / seconds;
+}
 
 }  // namespace
 
@@ -97,13 +156,8 @@ double MeasureReadBytesPerSecond(WorkerPool& pool) {
   return static_cast<double>(kBytes) / seconds;
 }
 
-double MeasureInt8MacsPerSecond(WorkerPool& pool) {
-  std::atomic<int64_t> macs{0};
-  const double seconds = BestSeconds(5, [&] {
-    macs = 0;
-    pool.Run(pool.n_workers(), [&](int64_t, int) { macs += Int8Macs(2000000); });
-  });
-  return static_cast<double>(macs) / seconds;
-}
+double MeasureF32MacsPerSecond(WorkerPool& pool) { return MacsPerSecond(pool, F32Macs); }
+double MeasureBF16MacsPerSecond(WorkerPool& pool) { return MacsPerSecond(pool, BF16Macs); }
+double MeasureInt8MacsPerSecond(WorkerPool& pool) { return MacsPerSecond(pool, Int8Macs); }
 
 }  // namespace coterie

@@ -12,9 +12,12 @@ namespace coterie {
 // the best of several passes.
 double MeasureReadBytesPerSecond(WorkerPool& pool);
 
-// Multiply-adds of 8-bit integers per second out of registers, all workers together, with the best
-// instruction the CPU has: vpdpbusd of AVX-512 VNNI, else vpmaddubsw and vpmaddwd of AVX2. 0 where
-// there is neither.
+// Multiply-adds per second out of registers, all workers together, with the best instruction the
+// CPU has; 0 where it has none. f32: FMA of AVX-512 or AVX2; bf16: vdpbf16ps.
+double MeasureF32MacsPerSecond(WorkerPool& pool);
+double MeasureBF16MacsPerSecond(WorkerPool& pool);
+
+// The same of 8-bit integers: vpdpbusd of AVX-512 VNNI, else vpmaddubsw and vpmaddwd of AVX2.
 double MeasureInt8MacsPerSecond(WorkerPool& pool);
 
 }  // namespace coterie

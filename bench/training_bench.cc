@@ -1,8 +1,10 @@
 // Speed and memory of LoRA training steps on one model file: one JSON object.
 //   training_bench MODEL.gguf [TOKENS=512] [LOSS_SHARE=1] [TOP_LAYERS=0] [STEPS=5] [auto|f32|bf16]
+//                  [TRAINING_MB=64000]
 // One sequence of random tokens, rank 8 on all linear layers, the last LOSS_SHARE of it in the
 // loss. Steps are checked: the same sequence again and again must be learnt. With TOP_LAYERS the
-// first step makes the inputs of the adapted layers, which the others find again.
+// first step makes the inputs of the adapted layers, which the others find again. TRAINING_MB is
+// the budget: with less than no recomputation wants, some is chosen.
 
 #include <algorithm>
 #include <cstdio>
@@ -36,10 +38,16 @@ TrainingExample RandomExample(int64_t n_tokens, double loss_share) {
   return example;
 }
 
+absl::string_view NameOf(Recompute recompute) {
+  return recompute == Recompute::kNone      ? "none"
+         : recompute == Recompute::kPartial ? "partial"
+                                            : "full";
+}
+
 int Run(const std::string& path, int64_t n_tokens, double loss_share, int64_t top_layers,
-        int n_steps, TrainingPrecision precision) {
+        int n_steps, TrainingPrecision precision, int64_t budget_bytes) {
   WorkerPool pool;
-  MemoryBudget budget(int64_t{64} << 30);
+  MemoryBudget budget(budget_bytes);
   const auto expert = Require(Expert::Open(path));
   TrainerOptions options;
   options.top_layers = top_layers;
@@ -75,6 +83,7 @@ int Run(const std::string& path, int64_t n_tokens, double loss_share, int64_t to
       {"seconds", seconds},
       {"first_loss", first_loss},
       {"last_loss", last_loss},
+      {"recompute", std::string(NameOf(trainer->recompute()))},
       {"training_mb", static_cast<double>(trainer->memory_bytes()) / 1e6},
       {"max_rss_mb", static_cast<double>(usage.ru_maxrss) * 1024 / 1e6},
       {"weights_mb", static_cast<double>(expert->weight_bytes()) / 1e6}};
@@ -89,11 +98,12 @@ int main(int argc, char** argv) {
   if (argc < 2) {
     std::fprintf(stderr,
                  "usage: training_bench MODEL.gguf [TOKENS] [LOSS_SHARE] [TOP_LAYERS] [STEPS] "
-                 "[auto|f32|bf16]\n");
+                 "[auto|f32|bf16] [TRAINING_MB]\n");
     return 2;
   }
   const auto argument = [&](int i, const char* fallback) { return argc > i ? argv[i] : fallback; };
   return coterie::Run(argv[1], std::atoll(argument(2, "512")), std::atof(argument(3, "1")),
                       std::atoll(argument(4, "0")), std::atoi(argument(5, "5")),
-                      coterie::Require(coterie::PrecisionFromName(argument(6, "auto"))));
+                      coterie::Require(coterie::PrecisionFromName(argument(6, "auto"))),
+                      std::atoll(argument(7, "64000")) * 1'000'000);
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 
@@ -22,6 +23,26 @@ absl::StatusOr<bool> WantsBF16(TrainingPrecision precision) {
   return has && precision != TrainingPrecision::kF32;
 }
 
+struct RecomputePlan {
+  Recompute recompute;
+  int64_t gates_kept_from;
+};
+
+// From none to full; what is partial in steps of an eighth of the layers, where it may be so.
+std::vector<RecomputePlan> RecomputePlans(const ArchSpec& spec, const LoraPlan& plan,
+                                          std::optional<Recompute> wanted) {
+  constexpr int64_t kSteps = 8;
+  const int64_t n_adapted = spec.n_layers - plan.first_layer();
+  std::vector<RecomputePlan> plans = {{Recompute::kNone, 0}};
+  for (int64_t step = wanted ? kSteps : 1; step <= kSteps; ++step) {
+    const int64_t n_again = (n_adapted * step + kSteps - 1) / kSteps;
+    plans.push_back({Recompute::kPartial, plan.first_layer() + n_again});
+  }
+  plans.push_back({Recompute::kFull, spec.n_layers});
+  if (wanted) std::erase_if(plans, [&](const auto& p) { return p.recompute != *wanted; });
+  return plans;
+}
+
 // Charges the least recomputation that the budget has room for, and says so in `shape`.
 absl::StatusOr<Reservation> TakeMemory(const ArchSpec& spec, const TrainerOptions& options,
                                        const LoraPlan& plan, MemoryBudget& budget,
@@ -29,9 +50,9 @@ absl::StatusOr<Reservation> TakeMemory(const ArchSpec& spec, const TrainerOption
   // Values, gradients and two moments.
   const int64_t parameter_bytes = plan.n_values() * 4 * static_cast<int64_t>(sizeof(float));
   absl::Status refused;
-  for (const Recompute recompute : {Recompute::kNone, Recompute::kPartial, Recompute::kFull}) {
-    if (options.recompute && *options.recompute != recompute) continue;
-    shape.recompute = recompute;
+  for (const RecomputePlan& candidate : RecomputePlans(spec, plan, options.recompute)) {
+    shape.recompute = candidate.recompute;
+    shape.gates_kept_from = candidate.gates_kept_from;
     TrainingLayout measured;
     const int64_t bytes = parameter_bytes + LayOutTraining(spec, options, shape, nullptr, measured);
     absl::StatusOr<Reservation> reserved = budget.Reserve(Purpose::kTraining, bytes);

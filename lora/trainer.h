@@ -49,6 +49,8 @@ struct TrainingExample {
   float preference = 1;      // and its preference term alone.
 };
 
+// What a backward pass computes again rather than keeps: nothing, gates and ups of some or all
+// layers, or whole layers.
 enum class Recompute : uint8_t { kNone, kPartial, kFull };
 enum class TrainingPrecision : uint8_t {
   // As the expert answers: products with quantised weights on 8-bit inputs, and their backward
@@ -81,7 +83,8 @@ struct TrainerOptions {
   float preference_weight = 0.2f;  // and what their terms weigh beside imitation.
   uint64_t seed = 0;
   TrainingPrecision precision = TrainingPrecision::kAuto;
-  std::optional<Recompute> recompute;  // None: the least that the budget has room for.
+  // None: the least that the budget has room for, down to some layers' gates and ups.
+  std::optional<Recompute> recompute;
   std::string device = "cpu";          // Or "cuda", "cuda:1": see docs/gpu.md.
 };
 

@@ -31,7 +31,7 @@ void TrainingDecoder::BeginBackward(int64_t layer, const LayerWeights& w) {
     Attend(layer);
     ProjectResidual(layer, w);
   }
-  if (shape_.recompute != Recompute::kNone) NormGateUpActivate(layer, w);
+  if (layer < shape_.gates_kept_from) NormGateUpActivate(layer, w);
   const bool lost_raw_down = shape_.recompute == Recompute::kFull && w.post_ffn_norm != nullptr;
   if (lost_raw_down) DownResidual(layer, w);
 }

@@ -73,7 +73,7 @@ class Layouter {
     LayerTape shared;
     const bool any_whole = first > 0 || recompute == Recompute::kFull;
     if (any_whole) Attention(n - 1, shared);
-    if (any_whole || recompute != Recompute::kNone) FeedForward(shared);
+    if (any_whole || first < shape_.gates_kept_from) FeedForward(shared);
     float* turns[2] = {nullptr, nullptr};
     if (first > 0) {
       turns[0] = Stream();
@@ -87,7 +87,7 @@ class Layouter {
       tape = shared;
       if (layer < first || recompute == Recompute::kFull) continue;
       Attention(layer, tape);
-      if (recompute == Recompute::kNone) FeedForward(tape);
+      if (layer >= shape_.gates_kept_from) FeedForward(tape);
     }
   }
 

@@ -86,6 +86,9 @@ struct TrainingShape {
   bool as_served = false;  // Forward products with quantised weights round inputs to 8 bits.
   bool backward = true;    // Else only likelihoods are wanted.
   Recompute recompute = Recompute::kNone;
+  // The first layer that keeps its gate and up until the backward pass; those before it compute
+  // them again. 0 with kNone, n_layers with kFull.
+  int64_t gates_kept_from = 0;
 };
 
 // Lays everything out from `base`, or measures with a null one. Returns the bytes.

@@ -218,13 +218,25 @@ TEST(TrainerTest, TheLeastRecomputationThatFitsIsChosen) {
   ASSERT_THAT(roomy, IsOk());
   EXPECT_EQ((*roomy)->recompute(), Recompute::kNone);
   const int64_t needed = (*roomy)->memory_bytes();
+  const TrainingExample examples[] = {ExampleOf(19, 5)};
+  Learn(**roomy, examples, 2);
+  const std::string state = (*roomy)->SaveState();
   roomy->reset();
   EXPECT_EQ(base.budget().Snapshot().used_bytes, 0);
   base.budget().SetLimit(needed - 1);
   auto tight = base.Make(F32Options());
   ASSERT_THAT(tight, IsOk());
   EXPECT_EQ((*tight)->recompute(), Recompute::kPartial);
+  const int64_t granted = (*tight)->memory_bytes();
+  Learn(**tight, examples, 2);
+  EXPECT_TRUE((*tight)->SaveState() == state);
   tight->reset();
+  TrainerOptions every_layer = F32Options();
+  every_layer.recompute = Recompute::kPartial;
+  auto partial = base.Make(every_layer);
+  ASSERT_THAT(partial, IsOk());
+  EXPECT_LT((*partial)->memory_bytes(), granted) << "some layers kept what they could";
+  partial->reset();
   base.budget().SetLimit(1000);
   EXPECT_THAT(base.Make(F32Options()),
               StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr("does not fit")));
