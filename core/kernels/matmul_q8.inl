@@ -168,11 +168,19 @@ void UnpackPanel(const Panels<Type>& panels, const MatrixView& w, int64_t first,
   }
 }
 
-// The blocks of one lane of kPanels panels times a tile of tokens: put into y for the first lane,
-// added for the others. n_rows: of the last panel.
+// Sums of a group of tokens while lanes go by. y itself may have its rows where a cache has room
+// for few of them.
+template <int kPanels>
+struct GroupSums {
+  Vec* of(int64_t token) { return sums + token * kPanels; }
+  Vec sums[kGroupTokens * kPanels];
+};
+
+// The blocks of one lane of kPanels panels times a tile of tokens: put into sums for the first
+// lane, added for the others.
 template <class Type, int kPanels, int kTokens>
 inline void LaneTimesTile(const Panels<Type>& panels, int64_t lane, const QuantizedActivations& x,
-                          int64_t token, float* y, int64_t y_stride, int64_t n_rows) {
+                          int64_t token, Vec* sums) {
   Vec acc[kPanels][kTokens];
 #pragma GCC unroll 2
   for (int p = 0; p < kPanels; ++p) {
@@ -187,22 +195,29 @@ inline void LaneTimesTile(const Panels<Type>& panels, int64_t lane, const Quanti
   for (int t = 0; t < kTokens; ++t) {
 #pragma GCC unroll 2
     for (int p = 0; p < kPanels; ++p) {
-      float* to = y + (token + t) * y_stride + p * kLanes;
-      const int64_t n = p + 1 < kPanels ? kLanes : n_rows;
-      StoreN(to, lane == 0 ? acc[p][t] : Add(LoadN(to, n), acc[p][t]), n);
+      Vec& sum = sums[t * kPanels + p];
+      sum = lane == 0 ? acc[p][t] : Add(sum, acc[p][t]);
     }
   }
 }
 
+// n_rows: of the last panel.
 template <class Type, int kPanels>
 void PanelsTimesTokens(const Panels<Type>& panels, const QuantizedActivations& x, float* y,
                        int64_t y_stride, int64_t n_rows) {
+  GroupSums<kPanels> group;
   for (int64_t begin = 0; begin < x.n_tokens; begin += kGroupTokens) {
     const int64_t end = x.n_tokens - begin < kGroupTokens ? x.n_tokens : begin + kGroupTokens;
     for (int64_t lane = 0; lane < kChunkBlocks; ++lane) {
       ForTiles(begin, end, [&](int64_t token, auto tile) {
-        LaneTimesTile<Type, kPanels, tile.value>(panels, lane, x, token, y, y_stride, n_rows);
+        LaneTimesTile<Type, kPanels, tile.value>(panels, lane, x, token, group.of(token - begin));
       });
+    }
+    for (int64_t token = begin; token < end; ++token) {
+      for (int p = 0; p < kPanels; ++p) {
+        StoreN(y + token * y_stride + p * kLanes, group.of(token - begin)[p],
+               p + 1 < kPanels ? kLanes : n_rows);
+      }
     }
   }
 }

@@ -59,7 +59,7 @@ void Tile(const typename Product::Element* panel, int64_t n_sums, const typename
       // Panels are summed apart: in one long sum over a vocabulary, rounding adds up.
       const int64_t left = LeftOf(n_outputs, v);
       float* to = y + t * y_stride + v * kLanes;
-      StoreN(to, first ? acc[t][v] : Add(LoadN(to, left), acc[t][v]), left);
+      PutOrAdd(acc[t][v], first, left, to);
     }
   }
 }

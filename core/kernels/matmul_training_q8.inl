@@ -78,7 +78,7 @@ inline void RoundedTimesTile(const RoundedBlock* panels, int64_t n_blocks, int64
       const int64_t left = n_cols - p * kLanes;
       if (left <= 0) continue;
       float* to = y + (token + t) * y_stride + p * kLanes;
-      StoreN(to, first ? acc[p][t] : Add(LoadN(to, left), acc[p][t]), left);
+      PutOrAdd(acc[p][t], first, left, to);
     }
   }
 }

@@ -62,6 +62,14 @@ inline void Map2(const float* a, const float* b, int64_t n, float* y, Op op) {
   for (; i + kLanes <= n; i += kLanes) Store(y + i, op(Load(a + i), Load(b + i)));
   if (i < n) StoreN(y + i, op(LoadN(a + i, n - i), LoadN(b + i, n - i)), n - i);
 }
+// y = v, or y += v if not `first`; the first n lanes. Stores that mask lanes are slow in AVX2.
+inline void PutOrAdd(Vec v, bool first, int64_t n, float* y) {
+  if (n >= kLanes) {
+    Store(y, first ? v : Add(Load(y), v));
+  } else {
+    StoreN(y, first ? v : Add(LoadN(y, n), v), n);
+  }
+}
 // The largest of n >= 1 values.
 inline float MaxOfRow(const float* x, int64_t n) {
   float max = x[0];
