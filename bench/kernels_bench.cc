@@ -163,9 +163,9 @@ void Report(benchmark::State& state, const Product& product, int n_threads) {
 void BM_Matmul(benchmark::State& state, TensorType type, bool is_q8) {
   const int n_threads = static_cast<int>(state.range(1));
   const int64_t row_bytes = RowBytes(type, kColumns);
-  const int64_t n_rows = state.range(2) != 0   ? kCacheBytes / row_bytes
-                         : state.range(0) <= 8 ? kStreamBytes / row_bytes / 64 * 64
-                                               : 2048;
+  const int64_t n_rows = state.range(2) != 0    ? kCacheBytes / row_bytes
+                         : state.range(0) <= 16 ? kStreamBytes / row_bytes / 64 * 64
+                                                : 2048;
   Product product(type, n_rows, state.range(0), n_threads);
   const auto run = [&] { is_q8 ? product.RunQ8() : product.RunF32(); };
   run();
@@ -237,8 +237,8 @@ void RegisterProducts() {
       bench->UseRealTime()
           ->Unit(benchmark::kMillisecond)
           ->ArgNames({"tokens", "threads", "cached"});
-      bench->Args({1, 1, 1});
-      for (const int64_t n_tokens : {1, 2, 4, 8, 64, 512}) {
+      for (const int64_t n_tokens : {1, 2, 8}) bench->Args({n_tokens, 1, 1});
+      for (const int64_t n_tokens : {1, 2, 4, 8, 16, 64, 512}) {
         if (!is_q8 && (n_tokens == 2 || n_tokens == 4)) continue;
         for (const int64_t n_threads : {1, 0}) bench->Args({n_tokens, n_threads, 0});
       }

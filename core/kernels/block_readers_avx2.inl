@@ -273,6 +273,8 @@ inline void PanelDots(const uint8_t* w, int64_t w_stride, const int8_t* x, int64
   }
 }
 
+constexpr int64_t kColumnTokens = 0;  // matmul_q8_columns.inl is not for these vectors.
+
 inline Vec8 SumLanes(const float* lanes) {
   alignas(32) float columns[8][8];
   uint8_t* to[8];

@@ -253,6 +253,57 @@ inline void PanelDots(const uint8_t* w, int64_t w_stride, const int8_t* x, int64
   }
 }
 
+// How many tokens matmul_q8_columns.inl is for at most: with more, unpacking panels costs less.
+constexpr int64_t kColumnTokens = 8;
+
+// What matmul_q8_columns.inl turns: of a chunk's eight blocks, each eight dwords, vector k gets
+// dword k of every block, in the order that costs least; the other row's follow in the upper half.
+constexpr int kTurnedOrder[8] = {0, 2, 4, 6, 1, 3, 5, 7};
+
+inline void TurnRows(const Chunk& a, const Chunk& b, __m512i* out) {
+  __m512i u[4] = {a.q[0], a.q[1], a.q[2], a.q[3]}, v[4] = {b.q[0], b.q[1], b.q[2], b.q[3]};
+  TransposeInLanes(u);
+  TransposeInLanes(v);
+  for (int k = 0; k < 4; ++k) {
+    out[k] = _mm512_shuffle_i32x4(u[k], v[k], 0x88);
+    out[k + 4] = _mm512_shuffle_i32x4(u[k], v[k], 0xdd);
+  }
+}
+inline void TurnChunk(const int8_t* x, int8_t* out) {
+  __m512i u[4];
+  for (int i = 0; i < 4; ++i) u[i] = _mm512_loadu_si512(x + 64 * i);
+  TransposeInLanes(u);
+  for (int k = 0; k < 4; ++k) {
+    const __m512i both = _mm512_shuffle_i32x4(u[k], u[k], 0xd8);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + 32 * k), _mm512_castsi512_si256(both));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + 32 * (k + 4)),
+                        _mm512_extracti64x4_epi64(both, 1));
+  }
+}
+inline Vec TurnLanes(Vec8 a, Vec8 b) {
+  const __m512i order = _mm512_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15);
+  return _mm512_permutexvar_ps(order, _mm512_insertf32x8(_mm512_castps256_ps512(a), b, 1));
+}
+inline void StoreTurnedBack(float* to, Vec v) {
+  const __m512i order = _mm512_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15);
+  _mm512_storeu_ps(to, _mm512_permutexvar_ps(order, v));
+}
+inline Vec LoadTwice(const float* p) { return _mm512_broadcast_f32x8(Load8(p)); }
+inline IntVec LoadTwice(const int32_t* p) {
+  return _mm512_broadcast_i64x4(Load256(reinterpret_cast<const uint8_t*>(p)));
+}
+
+template <int kDwords>
+inline IntVec AddColumnDots(const __m512i* w, const int8_t* x, IntVec sum) {
+#pragma GCC unroll 8
+  for (int k = 0; k < kDwords; ++k) {
+    const __m512i xk =
+        _mm512_broadcast_i64x4(Load256(reinterpret_cast<const uint8_t*>(x + 32 * k)));
+    sum = _mm512_dpbusd_epi32(sum, w[k], xk);
+  }
+  return sum;
+}
+
 inline Vec8 SumLanes(const float* lanes) {
   // Two rows a vector; an addition per lane keeps the order of the contract.
   const __m256i rows = _mm256_setr_epi32(0, 8, 16, 24, 32, 40, 48, 56);

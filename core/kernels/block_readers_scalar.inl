@@ -214,6 +214,8 @@ inline void PanelDots(const uint8_t* w, int64_t w_stride, const int8_t* x, int64
   }
 }
 
+constexpr int64_t kColumnTokens = 0;  // matmul_q8_columns.inl is not for these vectors.
+
 // The float sum of lanes 0 to 7, in that order, of each of 8 rows. lanes: [8 rows][8].
 inline Vec8 SumLanes(const float* lanes) {
   Vec8 sums;

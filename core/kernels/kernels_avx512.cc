@@ -21,6 +21,8 @@
 #include "core/kernels/vector_math.inl"
 #include "core/kernels/elementwise.inl"
 #include "core/kernels/panel_q8.inl"
+#include "core/kernels/matmul_q8_rows.inl"
+#include "core/kernels/matmul_q8_columns.inl"
 #include "core/kernels/matmul_q8.inl"
 #include "core/kernels/matmul_f32.inl"
 #include "core/kernels/low_rank.inl"

@@ -94,8 +94,7 @@ TEST_P(MatmulTest, EightBitErrorIsWithinHalfAStepOfEveryActivation) {
       const size_t r = i % n_rows, t = i / n_rows;
       double bound = 1e-5 * exact.scale[i];
       for (size_t c = 0; c < static_cast<size_t>(n_cols); ++c) {
-        bound += 0.5001 * rounded.Scale(t, c) *
-                 std::fabs(weights[r * n_cols + c]);
+        bound += 0.5001 * rounded.Scale(t, c) * std::fabs(weights[r * n_cols + c]);
       }
       ASSERT_NEAR(y[i], exact.y[i], bound);
     }
@@ -107,7 +106,7 @@ TEST_P(MatmulTest, AnySplitOfRowsGivesTheSameBits) {
   const RandomMatrix w(GetParam(), n_rows, n_cols, 5);
   const std::vector<float> x = RandomFloats(9 * n_cols, 6);
   testing::OnEveryTable([&](const KernelTable& kernels) {
-    for (const int64_t n_tokens : {1, 3, 9}) {
+    for (const int64_t n_tokens : {1, 3, 7, 9}) {
       const RoundedActivations rounded(kernels, x, n_tokens, n_cols);
       const std::vector<float> whole = MultiplyQ8(kernels, w.view(), 0, n_rows, rounded.view);
       const std::vector<float> whole_f32 = MultiplyF32(kernels, w.view(), 0, n_rows, x, n_tokens);
@@ -130,15 +129,18 @@ TEST_P(MatmulTest, ATokenAloneGivesTheBitsItGivesInABatch) {
   const RandomMatrix w(GetParam(), n_rows, n_cols, 7);
   const std::vector<float> x = RandomFloats(n_tokens * n_cols, 8);
   testing::OnEveryTable([&](const KernelTable& kernels) {
-    const RoundedActivations all(kernels, x, n_tokens, n_cols);
-    const std::vector<float> batch = MultiplyQ8(kernels, w.view(), 0, n_rows, all.view);
+    std::vector<float> alone;
     for (int64_t t = 0; t < n_tokens; ++t) {
       const std::vector<float> one_x(x.begin() + t * n_cols, x.begin() + (t + 1) * n_cols);
       const RoundedActivations one(kernels, one_x, 1, n_cols);
       const std::vector<float> y = MultiplyQ8(kernels, w.view(), 0, n_rows, one.view);
-      for (int64_t r = 0; r < n_rows; ++r) {
-        const size_t at = static_cast<size_t>(t * n_rows + r);
-        ASSERT_EQ(y[static_cast<size_t>(r)], batch[at]) << "token " << t << " row " << r;
+      alone.insert(alone.end(), y.begin(), y.end());
+    }
+    for (const int64_t n : {2, 3, 4, 5, 6, 7, 8, 9, 33}) {
+      const RoundedActivations batch(kernels, x, n, n_cols);
+      const std::vector<float> y = MultiplyQ8(kernels, w.view(), 0, n_rows, batch.view);
+      for (size_t i = 0; i < y.size(); ++i) {
+        ASSERT_EQ(y[i], alone[i]) << n << " tokens, value " << i;
       }
     }
   });
@@ -155,7 +157,7 @@ TEST_P(MatmulTest, AHostileScaleSpoilsItsOwnRowOnly) {
   }
   const std::vector<float> x = RandomFloats(9 * n_cols, 10);
   testing::OnEveryTable([&](const KernelTable& kernels) {
-    for (const int64_t n_tokens : {1, 9}) {
+    for (const int64_t n_tokens : {1, 5, 9}) {
       const RoundedActivations rounded(kernels, x, n_tokens, n_cols);
       const std::vector<float> y = MultiplyQ8(kernels, w.view(), 0, n_rows, rounded.view);
       for (size_t i = 0; i < y.size(); ++i) {
