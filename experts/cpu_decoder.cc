@@ -29,6 +29,13 @@ void Prefetch(const MatrixView& b, int64_t begin, int64_t end) {
 
 }  // namespace
 
+SequenceSlice SequenceSlice::First(int64_t n) const {
+  SequenceSlice first = *this;
+  first.tokens = tokens.first(static_cast<size_t>(n));
+  if (n < n_tokens() && logits == LogitRows::kLast) first.logits = LogitRows::kNone;
+  return first;
+}
+
 int64_t CpuDecoder::Place(const ArchSpec& spec, int64_t n_rows, int64_t n_logit_rows, int n_workers,
                           int64_t max_rank, uint8_t* base, Layout& at) {
   Areas areas(base);
@@ -74,6 +81,11 @@ DecoderScratch::DecoderScratch(const ArchSpec& spec, int64_t max_tokens, int64_t
       max_rank_(max_rank),
       buffer_(Bytes(spec, max_tokens, max_logit_rows, n_workers, max_rank)) {}
 
+void DecoderScratch::KeepLogits(absl::Span<const float> row) {
+  std::memcpy(buffer_.data(), row.data(), row.size() * sizeof(float));
+  logits_ = {buffer_.as<float>(), row.size()};
+}
+
 CpuDecoder::CpuDecoder(const ArchSpec& spec, absl::Span<const SequenceSlice> slices,
                        Activations activations, WorkerPool& pool, DecoderScratch& scratch)
     : spec_(spec), kernels_(Kernels()), slices_(slices), activations_(activations), pool_(pool) {
@@ -83,6 +95,7 @@ CpuDecoder::CpuDecoder(const ArchSpec& spec, absl::Span<const SequenceSlice> sli
     const int64_t n_logits = slice.logits == LogitRows::kAll    ? n_tokens
                              : slice.logits == LogitRows::kLast ? 1
                                                                 : 0;
+    slice_of_row_.insert(slice_of_row_.end(), slice.tokens.size(), first_row_.size() - 1);
     n_rows_ += n_tokens;
     if (slice.delta != nullptr) max_rank_ = std::max(max_rank_, slice.delta->max_rank());
     for (int64_t i = n_logits; i > 0; --i) logit_rows_.push_back(n_rows_ - i);
@@ -94,8 +107,22 @@ CpuDecoder::CpuDecoder(const ArchSpec& spec, absl::Span<const SequenceSlice> sli
   // Laid out for the rows at hand, so that a short pass touches few pages.
   Place(spec, n_rows_, n_logit_rows, scratch.n_workers_, max_rank_, scratch.buffer_.data(), at_);
   scratch.logits_ = {at_.logits, static_cast<size_t>(n_logit_rows * spec.n_vocab)};
+  CutAttentionTiles();
   ComputeRotations(spec.rope_angles, at_.rotations);
   if (!spec.windowed.empty()) ComputeRotations(spec.window_rope_angles, at_.window_rotations);
+}
+
+void CpuDecoder::CutAttentionTiles() {
+  for (size_t s = 0; s < slices_.size(); ++s) {
+    const int64_t n_tokens = static_cast<int64_t>(slices_[s].tokens.size());
+    for (int64_t begin = 0; begin < n_tokens; begin += kAttentionTile) {
+      const int64_t n = std::min(kAttentionTile, n_tokens - begin);
+      tiles_.push_back({s, begin, n, slices_[s].kv->n_tokens() + begin + n});
+    }
+  }
+  // The longest pieces of work are handed out first, so that workers end together.
+  std::stable_sort(tiles_.begin(), tiles_.end(),
+                   [](const AttentionTile& a, const AttentionTile& b) { return a.n_kv > b.n_kv; });
 }
 
 void CpuDecoder::ComputeRotations(const RopeAngles& angles, const Rotations& rotations) {
@@ -241,11 +268,7 @@ void CpuDecoder::NormQkvRopeAppend(int64_t layer, const LayerWeights& w) {
             {{&w.q, LayerLinear::kQ, at_.q},
              {&w.k, LayerLinear::kK, at_.k},
              {&w.v, LayerLinear::kV, at_.v}}});
-  for (size_t s = 0; s < slices_.size(); ++s) {
-    ForRows(static_cast<int64_t>(slices_[s].tokens.size()), [&](int64_t token) {
-      PrepareAndAppend(layer, w, slices_[s], token, first_row_[s] + token);
-    });
-  }
+  ForRows(n_rows_, [&](int64_t row) { PrepareAndAppend(layer, w, row); });
 }
 
 void CpuDecoder::PrepareHead(float* head, const float* norm, const float* cos,
@@ -258,8 +281,9 @@ void CpuDecoder::PrepareHead(float* head, const float* norm, const float* cos,
   rotate(head, spec_.rope_dims / 2, cos, sin);
 }
 
-void CpuDecoder::PrepareAndAppend(int64_t layer, const LayerWeights& w, const SequenceSlice& slice,
-                                  int64_t token, int64_t row) {
+void CpuDecoder::PrepareAndAppend(int64_t layer, const LayerWeights& w, int64_t row) {
+  const size_t s = slice_of_row_[static_cast<size_t>(row)];
+  KvCache& kv = *slices_[s].kv;
   const int64_t head_dim = spec_.head_dim;
   const Rotations& rotations = spec_.IsWindowed(layer) ? at_.window_rotations : at_.rotations;
   const float* cos = rotations.cos + row * (spec_.rope_dims / 2);
@@ -267,46 +291,42 @@ void CpuDecoder::PrepareAndAppend(int64_t layer, const LayerWeights& w, const Se
   for (int64_t h = 0; h < spec_.n_heads; ++h) {
     PrepareHead(at_.q + row * spec_.d_q() + h * head_dim, w.q_norm, cos, sin);
   }
-  const int64_t position = slice.kv->n_tokens() + token;
+  const int64_t position = kv.n_tokens() + row - first_row_[s];
   for (int64_t h = 0; h < spec_.n_kv_heads; ++h) {
     float* k = at_.k + row * spec_.d_kv() + h * head_dim;
     PrepareHead(k, w.k_norm, cos, sin);
-    kernels_.f32_to_f16(k, head_dim, slice.kv->keys(layer, h) + position * head_dim);
+    kernels_.f32_to_f16(k, head_dim, kv.keys(layer, h) + position * head_dim);
     kernels_.f32_to_f16(at_.v + row * spec_.d_kv() + h * head_dim, head_dim,
-                        slice.kv->values(layer, h) + position * head_dim);
+                        kv.values(layer, h) + position * head_dim);
   }
 }
 
 void CpuDecoder::Attend(int64_t layer) {
   const int64_t group = spec_.n_heads / spec_.n_kv_heads;
-  for (size_t s = 0; s < slices_.size(); ++s) {
-    const SequenceSlice& slice = slices_[s];
-    const int64_t n_tokens = static_cast<int64_t>(slice.tokens.size());
-    const int64_t n_tiles = (n_tokens + kAttentionTile - 1) / kAttentionTile;
-    pool_.Run(n_tiles * spec_.n_kv_heads, [&](int64_t piece, int worker) {
-      // The last tiles see the most keys: hand them out first.
-      const int64_t tile = n_tiles - 1 - piece / spec_.n_kv_heads;
-      const int64_t kv_head = piece % spec_.n_kv_heads;
-      const int64_t begin = tile * kAttentionTile;
-      const int64_t row = first_row_[s] + begin;
-      AttentionArgs args;
-      args.n_tokens = std::min(kAttentionTile, n_tokens - begin);
-      args.n_heads = group;
-      args.head_dim = spec_.head_dim;
-      args.first_position = slice.kv->n_tokens() + begin;
-      args.n_kv = args.first_position + args.n_tokens;
-      args.q = at_.q + row * spec_.d_q() + kv_head * group * spec_.head_dim;
-      args.q_stride = spec_.d_q();
-      args.k = slice.kv->keys(layer, kv_head);
-      args.v = slice.kv->values(layer, kv_head);
-      args.scale = spec_.query_scale;
-      args.window = spec_.IsWindowed(layer) ? spec_.window : 0;
-      args.out = at_.attended + row * spec_.d_q() + kv_head * group * spec_.head_dim;
-      args.out_stride = spec_.d_q();
-      args.scratch = reinterpret_cast<float*>(at_.workers + worker * at_.worker_bytes);
-      kernels_.attend(args);
-    });
-  }
+  const int64_t n_tiles = static_cast<int64_t>(tiles_.size());
+  pool_.Run(n_tiles * spec_.n_kv_heads, [&](int64_t piece, int worker) {
+    const AttentionTile& tile = tiles_[static_cast<size_t>(piece / spec_.n_kv_heads)];
+    const int64_t kv_head = piece % spec_.n_kv_heads;
+    KvCache& kv = *slices_[tile.slice].kv;
+    const int64_t first =
+        (first_row_[tile.slice] + tile.begin) * spec_.d_q() + kv_head * group * spec_.head_dim;
+    AttentionArgs args;
+    args.n_tokens = tile.n_tokens;
+    args.n_heads = group;
+    args.head_dim = spec_.head_dim;
+    args.first_position = tile.n_kv - tile.n_tokens;
+    args.n_kv = tile.n_kv;
+    args.q = at_.q + first;
+    args.q_stride = spec_.d_q();
+    args.k = kv.keys(layer, kv_head);
+    args.v = kv.values(layer, kv_head);
+    args.scale = spec_.query_scale;
+    args.window = spec_.IsWindowed(layer) ? spec_.window : 0;
+    args.out = at_.attended + first;
+    args.out_stride = spec_.d_q();
+    args.scratch = reinterpret_cast<float*>(at_.workers + worker * at_.worker_bytes);
+    kernels_.attend(args);
+  });
 }
 
 void CpuDecoder::AddToStream(int64_t layer, LayerLinear which, const LinearWeights& linear,

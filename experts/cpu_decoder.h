@@ -32,6 +32,10 @@ struct SequenceSlice {
   absl::Span<const int32_t> tokens;
   LogitRows logits = LogitRows::kLast;
   const LinearDeltaSet* delta = nullptr;  // An adapter; slices of a batch may have different ones.
+
+  int64_t n_tokens() const { return static_cast<int64_t>(tokens.size()); }
+  // Its first n tokens; the last token's logits are no longer wanted if it is not among them.
+  SequenceSlice First(int64_t n) const;
 };
 
 // Working memory of passes over at most max_tokens rows with logits for at most max_logit_rows,
@@ -51,6 +55,10 @@ class DecoderScratch {
 
   // Logits of the last pass, [n_logit_rows, n_vocab].
   absl::Span<const float> logits() const { return logits_; }
+
+  // Copies one row of another pass's logits, which logits() then is, as if that pass had been run
+  // here. Requires max_logit_rows() >= 1.
+  void KeepLogits(absl::Span<const float> row);
 
  private:
   friend class CpuDecoder;
@@ -144,8 +152,15 @@ class CpuDecoder {
   void ComputeRotations(const RopeAngles& angles, const Rotations& rotations);
   // Norms a head of q or k where there is a norm, and rotates it.
   void PrepareHead(float* head, const float* norm, const float* cos, const float* sin) const;
-  void PrepareAndAppend(int64_t layer, const LayerWeights& w, const SequenceSlice& slice,
-                        int64_t token, int64_t row);
+  void PrepareAndAppend(int64_t layer, const LayerWeights& w, int64_t row);
+  // A run of tokens of one slice, from `begin`, whose attention is computed in one piece a KV head.
+  struct AttentionTile {
+    size_t slice = 0;
+    int64_t begin = 0;
+    int64_t n_tokens = 0;
+    int64_t n_kv = 0;  // Keys up to its last token.
+  };
+  void CutAttentionTiles();
 
   const ArchSpec& spec_;
   const KernelTable& kernels_;
@@ -153,9 +168,11 @@ class CpuDecoder {
   const Activations activations_;
   WorkerPool& pool_;
   int64_t n_rows_ = 0;
-  int64_t max_rank_ = 0;             // of the slices' adapters
-  std::vector<int64_t> first_row_;   // of each slice
-  std::vector<int64_t> logit_rows_;  // rows that get logits
+  int64_t max_rank_ = 0;              // of the slices' adapters
+  std::vector<int64_t> first_row_;    // of each slice
+  std::vector<size_t> slice_of_row_;  // [n_rows]
+  std::vector<int64_t> logit_rows_;   // rows that get logits
+  std::vector<AttentionTile> tiles_;  // those with most keys first
   Layout at_;
 };
 
