@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "core/base/check.h"
+#include "core/base/status_macros.h"
 
 namespace coterie {
 namespace {
@@ -34,6 +35,12 @@ Session::Session(const Expert& expert, WorkerPool& pool, const SessionShape& sha
       kv_(expert_.spec(), shape.capacity_tokens),
       scratch_(expert_.spec(), shape.chunk_tokens, 1, pool.n_workers(), shape.adapter_rank) {}
 
+Session::Session(const Expert& expert, WorkerPool& pool, const SessionShape& shape,
+                 SequenceBatch& batch, DeltaSnapshot adapter)
+    : Session(expert, pool, shape, batch.activations(), std::move(adapter)) {
+  member_.emplace(batch);
+}
+
 absl::Status Session::Prefill(absl::Span<const TokenId> tokens, std::stop_token cancel) {
   if (poisoned_) return PoisonedError();
   if (tokens.empty()) return absl::InvalidArgumentError("there are no tokens to append");
@@ -44,17 +51,23 @@ absl::Status Session::Prefill(absl::Span<const TokenId> tokens, std::stop_token 
   }
   logits_ = {};
   while (!tokens.empty()) {
-    const size_t n = std::min(tokens.size(), static_cast<size_t>(scratch_.max_tokens()));
-    const bool is_last = n == tokens.size();
-    const SequenceSlice slice{&kv_, tokens.first(n), is_last ? LogitRows::kLast : LogitRows::kNone,
-                              adapter_.get()};
-    const absl::Status status = expert_.Forward({&slice, 1}, activations_, pool_, scratch_, cancel);
+    const absl::StatusOr<int64_t> n_appended =
+        Append({&kv_, tokens, LogitRows::kLast, adapter_.get()}, cancel);
+    const absl::Status& status = n_appended.status();
     if (absl::IsInvalidArgument(status) || absl::IsCancelled(status)) return status;
     if (!status.ok()) return Poison(status);
-    tokens.remove_prefix(n);
+    tokens.remove_prefix(static_cast<size_t>(*n_appended));
   }
   logits_ = scratch_.logits();
   return absl::OkStatus();
+}
+
+// One pass over the first of the slice's tokens; returns how many.
+absl::StatusOr<int64_t> Session::Append(const SequenceSlice& slice, const std::stop_token& cancel) {
+  if (member_) return member_->Append(slice, scratch_, cancel);
+  const SequenceSlice chunk = slice.First(std::min(slice.n_tokens(), scratch_.max_tokens()));
+  COTERIE_RETURN_IF_ERROR(expert_.Forward({&chunk, 1}, activations_, pool_, scratch_, cancel));
+  return chunk.n_tokens();
 }
 
 absl::Status Session::Rewind(int64_t n_tokens) {

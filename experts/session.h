@@ -1,15 +1,18 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <stop_token>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/types/span.h"
 
 #include "core/threads/worker_pool.h"
 #include "experts/cpu_decoder.h"
 #include "experts/expert.h"
 #include "experts/kv_cache.h"
+#include "experts/sequence_batch.h"
 
 namespace coterie {
 
@@ -39,6 +42,10 @@ class Session {
   // pass returns kResourceExhausted.
   Session(const Expert& expert, WorkerPool& pool, const SessionShape& shape,
           Activations activations = Activations::kInt8, DeltaSnapshot adapter = nullptr);
+  // Passes are shared with the other sessions of a batch of the same expert, pool and activations,
+  // which outlives the session.
+  Session(const Expert& expert, WorkerPool& pool, const SessionShape& shape, SequenceBatch& batch,
+          DeltaSnapshot adapter = nullptr);
 
   const Expert& expert() const { return expert_; }
   const DeltaSnapshot& adapter() const { return adapter_; }  // Null: none.
@@ -46,8 +53,8 @@ class Session {
   int64_t capacity_tokens() const { return kv_.capacity_tokens(); }
 
   // Appends tokens in chunks; logits() then belongs to the last one. kInvalidArgument if there are
-  // none, kResourceExhausted if they do not fit the capacity, kCancelled within a layer's time:
-  // whole chunks appended until then stay, Rewind drops them.
+  // none, kResourceExhausted if they do not fit the capacity, kCancelled within a layer's time,
+  // or with the pass if it is shared: whole chunks appended until then stay, Rewind drops them.
   absl::Status Prefill(absl::Span<const TokenId> tokens, std::stop_token cancel);
 
   // Appends one token.
@@ -63,6 +70,7 @@ class Session {
   void Reset();
 
  private:
+  absl::StatusOr<int64_t> Append(const SequenceSlice& slice, const std::stop_token& cancel);
   absl::Status Poison(absl::Status status);
 
   const Expert& expert_;
@@ -73,6 +81,7 @@ class Session {
   DecoderScratch scratch_;
   absl::Span<const float> logits_;
   bool poisoned_ = false;
+  std::optional<SequenceBatch::Member> member_;  // None: every pass is its own.
 };
 
 }  // namespace coterie
