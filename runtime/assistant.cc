@@ -38,6 +38,7 @@ Assistant::Assistant(Configuration configuration)
     : configuration_(std::move(configuration)),
       pool_(configuration_.threads),
       budget_(configuration_.memory_budget_bytes),
+      batches_(pool_, budget_, configuration_.batch),
       source_(std::make_unique<FileBaseSource>()),
       cache_(std::make_unique<ExpertCache>(
           budget_, *source_,
@@ -287,8 +288,8 @@ AssistantStats Assistant::Stats() const {
   }
   CacheSnapshot bases = cache_->Snapshot();
   std::vector<ExpertStatus> experts = StatusesOf(bases);
-  return {budget_.Snapshot(),   std::move(cache),   std::move(bases),       std::move(experts),
-          adapters_->Entries(), scheduler_.Stats(), memory_is_short_.load()};
+  return {budget_.Snapshot(),   std::move(cache),   std::move(bases), std::move(experts),
+          adapters_->Entries(), scheduler_.Stats(), batches_.Stats(), memory_is_short_.load()};
 }
 
 std::vector<Event> Assistant::TakeEvents() {

@@ -35,6 +35,7 @@
 #include "runtime/request.h"
 #include "runtime/request_log.h"
 #include "runtime/request_scheduler.h"
+#include "runtime/sequence_batches.h"
 #include "runtime/taught_router.h"
 #include "runtime/training.h"
 #include "runtime/training_pause.h"
@@ -80,6 +81,7 @@ struct AssistantStats {
   std::vector<ExpertStatus> experts;
   std::vector<AdapterShelf::Entry> adapters;  // Those in memory.
   RequestQueueStats queue;
+  SequenceBatchStats passes;
   bool memory_is_short = false;  // The system is: see PressureGuard.
 };
 
@@ -250,6 +252,7 @@ class Assistant {
   std::vector<std::string> problems_;
   WorkerPool pool_;
   MemoryBudget budget_;
+  SequenceBatches batches_;
   std::map<std::string, std::unique_ptr<const ChatTemplate>> templates_;  // Overrides, by expert.
   std::unique_ptr<TaughtRouter> router_;
   Reservation router_bytes_;                      // Without what was taught.

@@ -1,6 +1,7 @@
 // How Assistant answers one request.
 
 #include <algorithm>
+#include <memory>
 #include <optional>
 #include <utility>
 
@@ -123,9 +124,10 @@ class Assistant::Answer {
   absl::StatusOr<Generation> Write(TextSink sink, std::stop_token cancel) {
     // Not while it waits for memory, which training may hold.
     const WorkerPool::Foreground answering(assistant_.pool_);
-    Session session(ExpertOf(lease_), assistant_.pool_,
-                    ShapeFor(static_cast<int64_t>(prompt_.ids.size())), Activations::kInt8,
-                    adapter_);
+    const Expert& expert = ExpertOf(lease_);
+    const std::shared_ptr<SequenceBatch> batch = assistant_.batches_.Of(spec_.base_id, expert);
+    Session session(expert, assistant_.pool_, ShapeFor(static_cast<int64_t>(prompt_.ids.size())),
+                    *batch, adapter_);
     return coterie::Generate(session, prompt_.ids, options_, sink, std::move(cancel));
   }
 

@@ -97,12 +97,13 @@ absl::Status ReadCache(const toml::table& table, absl::string_view file, const f
   return reader.status();
 }
 
-absl::Status ReadQueue(const toml::table& table, absl::string_view file,
-                       RequestQueueOptions& queue) {
+absl::Status ReadQueue(const toml::table& table, absl::string_view file, RequestQueueOptions& queue,
+                       SequenceBatchOptions& batch) {
   TableReader reader(table, "[queue]", file);
-  reader.AllowOnly({"max_waiting", "max_running", "batch_wait"});
+  reader.AllowOnly({"max_waiting", "max_running", "max_batch", "batch_wait"});
   reader.Read("max_waiting", 0, 1 << 20, queue.max_waiting);
   reader.Read("max_running", 1, kMaxThreads, queue.max_running);
+  reader.Read("max_batch", 1, kMaxThreads, batch.max_sequences);
   reader.ReadTime("batch_wait", /*may_be_forever=*/false, queue.max_batch_wait);
   return reader.status();
 }
@@ -249,7 +250,9 @@ absl::Status ReadAll(const toml::table& root, absl::string_view file, const fs::
   if (cache != nullptr) {
     COTERIE_RETURN_IF_ERROR(ReadCache(*cache, file, folder, configuration.cache));
   }
-  if (queue != nullptr) COTERIE_RETURN_IF_ERROR(ReadQueue(*queue, file, configuration.queue));
+  if (queue != nullptr) {
+    COTERIE_RETURN_IF_ERROR(ReadQueue(*queue, file, configuration.queue, configuration.batch));
+  }
   if (learning != nullptr) {
     COTERIE_RETURN_IF_ERROR(ReadLearning(*learning, file, folder, configuration.learning));
   }

@@ -12,6 +12,7 @@
 
 #include "experts/expert_catalog.h"
 #include "experts/sampler.h"
+#include "experts/sequence_batch.h"
 #include "router/dispatch.h"
 #include "runtime/idle_training.h"
 #include "runtime/request_queue.h"
@@ -72,7 +73,7 @@ struct ExpertConfiguration {
 //                               # abstain_below
 //   [server]                    # host, port, api_key
 //   [cache]                     # keep_alive = "10m", prefetch, pressure, request_log
-//   [queue]                     # max_waiting, max_running, batch_wait = "2s"
+//   [queue]                     # max_waiting, max_running, max_batch, batch_wait = "2s"
 //   [learning]                  # log, log_path, log_bytes = "64MB", key_file, retrieval,
 //                               # retrieval_tokens, replay, train_when_idle, idle_minutes,
 //                               # least_feedback, only_on_ac
@@ -93,6 +94,7 @@ struct Configuration {
   ServerConfiguration server;
   CacheConfiguration cache;
   RequestQueueOptions queue;
+  SequenceBatchOptions batch;      // [queue] max_batch: its max_sequences.
   LearningConfiguration learning;  // log_path: $COTERIE_INTERACTIONS if set.
   // Empty: every model of the store is an expert, and every adapter of the store on its base.
   std::vector<ExpertConfiguration> experts;

@@ -26,7 +26,7 @@ enum class Warmth : uint8_t {
 
 struct RequestQueueOptions {
   int max_waiting = 64;                              // Beside those that run; more are rejected.
-  int max_running = 4;                               // Answers at once; they share the cores.
+  int max_running = 8;                               // Answers at once; they share the cores.
   absl::Duration max_batch_wait = absl::Seconds(2);  // See RequestQueue.
 };
 

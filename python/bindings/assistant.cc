@@ -175,6 +175,10 @@ Fields QueueFields(const AssistantStats& stats) {
   d["rejected"] = stats.queue.n_rejected;
   d["batched"] = stats.queue.n_batched;
   d["queue_ms"] = Milliseconds(stats.queue.queue_time);
+  d["passes"] = stats.passes.n_passes;
+  d["shared_passes"] = stats.passes.n_shared_passes;
+  d["sequences_per_pass"] = static_cast<double>(stats.passes.n_sequences) /
+                            static_cast<double>(std::max<int64_t>(1, stats.passes.n_passes));
   d["waiting_for_memory"] = stats.cache.n_waiting;
   d["oldest_memory_wait_ms"] = Milliseconds(stats.cache.oldest_wait);
   d["leases"] = stats.cache.n_leases;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import json
 import threading
 import time
@@ -48,6 +49,24 @@ def ask(client: openai.OpenAI, text: str, **options: Any) -> Any:
     settings = {"model": f"coterie/{MODEL}", "max_tokens": 12, "temperature": 0, **options}
     messages: Any = [{"role": "user", "content": text}]
     return client.chat.completions.create(messages=messages, **settings)
+
+
+def test_eight_answers_at_once_are_those_of_each_alone(assistant: Any) -> None:
+    prompts = [f"Tell me {n} things about the sea." for n in range(1, 9)]
+
+    def ask_for(prompt: str, seed: int) -> Any:
+        return assistant.generate(
+            prompt, expert=MODEL, max_tokens=16 + seed, temperature=seed % 2, seed=seed, log=False
+        )
+
+    alone = [ask_for(prompt, seed) for seed, prompt in enumerate(prompts)]
+    before = assistant.stats()["queue"]["shared_passes"]
+    with concurrent.futures.ThreadPoolExecutor(len(prompts)) as threads:
+        together = list(threads.map(ask_for, prompts, range(len(prompts))))
+    assert assistant.stats()["queue"]["shared_passes"] > before
+    for one, other in zip(alone, together, strict=True):
+        assert (one.text, one.finish_reason) == (other.text, other.finish_reason)
+        assert one.usage == other.usage
 
 
 def test_streamed_and_whole_answers_are_the_same(client: openai.OpenAI) -> None:

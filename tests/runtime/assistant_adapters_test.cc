@@ -2,6 +2,8 @@
 
 #include <memory>
 #include <string>
+#include <thread>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
@@ -64,6 +66,17 @@ class AssistantAdaptersTest : public ::testing::Test {
   }
   static absl::StatusOr<Reply> Answer(Assistant& assistant, const Request& request) {
     return assistant.Generate(request, [](absl::string_view) { return true; }, {});
+  }
+  // All at once, each on a thread of its own.
+  static std::vector<absl::StatusOr<Reply>> AnswerAll(Assistant& assistant,
+                                                      const std::vector<Request>& requests) {
+    std::vector<absl::StatusOr<Reply>> replies(requests.size());
+    std::vector<std::jthread> threads;
+    for (size_t i = 0; i < requests.size(); ++i) {
+      threads.emplace_back([&, i] { replies[i] = Answer(assistant, requests[i]); });
+    }
+    threads.clear();
+    return replies;
   }
   // The log-probabilities tell answers apart whose tokens are the same.
   static std::vector<float> Logprobs(const Reply& reply) {
@@ -140,6 +153,57 @@ TEST_F(AssistantAdaptersTest, ARequestNamesAnAdapterOrNone) {
   request.adapter = "away";
   EXPECT_THAT(Answer(*assistant, request),
               StatusIs(absl::StatusCode::kNotFound, HasSubstr("'away'")));
+}
+
+TEST_F(AssistantAdaptersTest, AnswersAtOnceShareThePassesOfTheirBaseAndAreAsAlone) {
+  Publish(1);
+  Publish(2, "away");
+  const auto assistant = Open();
+  std::vector<Request> requests;
+  for (size_t i = 0; i < 8; ++i) {
+    requests.push_back(Ask(i % 3 == 0 ? "tiny" : i % 3 == 1 ? "home" : "away"));
+    requests.back().messages[0].content += std::string(5 * i, 'x');
+    requests.back().sampling.temperature = i < 4 ? 0.0f : 1.0f;
+    requests.back().sampling.seed = i;
+    requests.back().max_tokens = static_cast<int64_t>(20 + i);
+  }
+  std::vector<Reply> alone;
+  for (const Request& request : requests) {
+    COTERIE_ASSERT_OK_AND_ASSIGN(Reply reply, Answer(*assistant, request));
+    alone.push_back(std::move(reply));
+  }
+  const auto has_shared = [&] { return assistant->Stats().passes.n_shared_passes > 0; };
+  EXPECT_FALSE(has_shared());
+  // Answers of the tiny model are short: they need not meet at once.
+  for (int round = 0; round < 5 || (round < 500 && !has_shared()); ++round) {
+    const std::vector<absl::StatusOr<Reply>> replies = AnswerAll(*assistant, requests);
+    for (size_t i = 0; i < replies.size(); ++i) {
+      COTERIE_ASSERT_OK(replies[i].status());
+      EXPECT_EQ(replies[i]->generation.text, alone[i].generation.text);
+      EXPECT_EQ(replies[i]->generation.finish_reason, alone[i].generation.finish_reason);
+      EXPECT_EQ(Logprobs(*replies[i]), Logprobs(alone[i]));
+    }
+  }
+  EXPECT_TRUE(has_shared());
+  const BudgetSnapshot budget = assistant->Stats().budget;
+  EXPECT_EQ(budget.bytes_by_purpose[static_cast<size_t>(Purpose::kScratch)], 0);
+}
+
+TEST_F(AssistantAdaptersTest, ADeadlineThatPassesInLineLeavesThoseWhoRunAlone) {
+  configuration_.queue.max_running = 1;
+  const auto assistant = Open();
+  COTERIE_ASSERT_OK_AND_ASSIGN(const Reply alone, Answer(*assistant, Ask("tiny")));
+  Request late = Ask("tiny");
+  absl::Status status;
+  const auto ask_meanwhile = [&](absl::string_view) {
+    late.deadline = absl::Now() + absl::Milliseconds(5);
+    if (status.ok()) status = Answer(*assistant, late).status();
+    return true;
+  };
+  COTERIE_ASSERT_OK_AND_ASSIGN(const Reply reply,
+                               assistant->Generate(Ask("tiny"), ask_meanwhile, {}));
+  EXPECT_THAT(status, StatusIs(absl::StatusCode::kDeadlineExceeded, HasSubstr("turn")));
+  EXPECT_EQ(Logprobs(reply), Logprobs(alone));
 }
 
 TEST_F(AssistantAdaptersTest, AConfiguredExpertAnswersWithItsBaseUntilItsAdapterIsThere) {

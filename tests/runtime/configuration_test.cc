@@ -96,6 +96,7 @@ TEST(ConfigurationTest, TheUseOfMemoryIsConfigured) {
     [queue]
     max_waiting = 3
     max_running = 2
+    max_batch = 5
     batch_wait = "500ms"
     [[expert]]
     name = "a"
@@ -115,6 +116,7 @@ TEST(ConfigurationTest, TheUseOfMemoryIsConfigured) {
   EXPECT_EQ(c.cache.request_log, "/etc/log/requests.jsonl");
   EXPECT_EQ(c.queue.max_waiting, 3);
   EXPECT_EQ(c.queue.max_running, 2);
+  EXPECT_EQ(c.batch.max_sequences, 5);
   EXPECT_EQ(c.queue.max_batch_wait, absl::Milliseconds(500));
   ASSERT_EQ(c.experts.size(), 3u);
   EXPECT_EQ(c.experts[0].keep_alive, absl::InfiniteDuration());
@@ -132,6 +134,7 @@ TEST(ConfigurationTest, ErrorsInTheUseOfMemoryNameTheKeyAndWhatIsAllowed) {
   ExpectError("[cache]\npresure = true", "2: [cache] presure", "did you mean \"pressure\"");
   ExpectError("[queue]\nmax_waiting = -1", "2: [queue] max_waiting", "an integer from 0");
   ExpectError("[queue]\nmax_running = 0", "2: [queue] max_running", "an integer from 1");
+  ExpectError("[queue]\nmax_batch = 0", "2: [queue] max_batch", "an integer from 1");
   ExpectError("[queue]\nbatch_wait = \"forever\"", "2: [queue] batch_wait", "a time such as");
   ExpectError("[[expert]]\nname = \"a\"\nmodel = \"m\"\nkeep_alive = []",
               "4: [[expert]] keep_alive", "a time such as");
