@@ -26,6 +26,7 @@ MODELS = ["smollm2-135m", "qwen2.5-coder-0.5b"]
 BUDGET = 600_000_000
 # 20 tokens or so once a template is around them.
 SHORT_PROMPT = "Say hello."
+BATCHES = ["1", "2", "4", "8", "16"]
 
 
 def run_json(command: list[str]) -> dict[str, Any]:
@@ -70,6 +71,24 @@ def print_speeds(model: str, ours: dict[str, Any], theirs: dict[str, Any]) -> No
     print(f"| {model} | decode, adapter | {adapted:.0f} | - | - | {cost:+.1%} time for rank 8 |")
 
 
+def print_batches(model: str, path: Path, peer: str | None, rounds: int) -> None:
+    """Tokens of all sequences per second: forward passes, whole answers, llama.cpp's passes."""
+    rates: dict[str, dict[str, list[float]]] = {}
+    for _ in range(rounds):
+        results = {"coterie": run_json([str(ROOT / "build/release/bench/batch_bench"), str(path)])}
+        if peer:
+            script = str(ROOT / "bench/llama_cpp_peer.py")
+            results["llama.cpp"] = run_json([peer, script, "--batch", str(path)])
+        for who, result in results.items():
+            for level in ("passes", "answers"):
+                for n, measured in result.get(level, {}).items():
+                    row = rates.setdefault(f"{who}, {level}", {})
+                    row.setdefault(n, []).append(measured["tokens_per_second"])
+    for name, row in rates.items():
+        cells = [f"{statistics.median(row[n]):.0f}" for n in BATCHES]
+        print(f"| {model} | {name} | {' | '.join(cells)} |")
+
+
 def first_tokens() -> dict[str, list[float]]:
     """First-token times (ms) of resident experts and of switches, through the Assistant."""
     assistant = coterie.Assistant.open(memory_budget=BUDGET)
@@ -106,6 +125,12 @@ def main() -> int:
             return 1
         ours, theirs = speeds(store.path_of(record), arguments.peer, arguments.rounds)
         print_speeds(model, ours, theirs)
+    print(f"\n| model | tokens/s, sequences at once | {' | '.join(BATCHES)} |")
+    print("|---" * (len(BATCHES) + 2) + "|")
+    for model in MODELS:
+        record = store.find(model)
+        if record is not None:
+            print_batches(model, store.path_of(record), arguments.peer, arguments.rounds)
     print("\n| first token of a short prompt | median ms | worst ms | n |")
     print("|---|---|---|---|")
     for name, values in sorted(first_tokens().items()):
