@@ -41,7 +41,9 @@ struct Need {
 //
 // A base is absent, loading, ready or evicting. A request is granted weights, KV and scratch in one
 // step, and from that moment holds the base, loaded or not yet: a load ends in leases, and a base
-// that somebody wants is never evicted. Only a ready base without holders and pins is evicted; it
+// that somebody wants is never evicted. What a request lacks comes from Options::expendable where
+// that is enough. Where it is not, as few bases are evicted as with all of it, and of it no more
+// goes than they leave missing. Only a ready base without holders and pins is evicted; it
 // does not come back, and who asks meanwhile waits and loads anew. Its bytes count as free when its
 // destructor has run, and then belong to the request it was evicted for.
 //
@@ -99,10 +101,11 @@ class ExpertCache : public Reclaimer {
   // it is pinned, kNotFound if it is absent.
   absl::Status Evict(const BaseId& base);
 
-  // Evicts idle bases worth bytes_needed, or nothing if there are not so many.
+  // Frees bytes_needed from expendable memory and idle bases, or nothing if there is not so much.
   std::vector<Reservation> Reclaim(int64_t bytes_needed) override;
 
-  // Evicts idle bases until the budget is within its limit or none is idle; for after a SetLimit.
+  // Frees expendable memory, then idle bases, until the budget is within its limit or none is idle;
+  // for after a SetLimit.
   void EvictOvershoot();
 
   // Evicts the one idle base that is cheapest to have again, because the system is short of memory.
@@ -147,6 +150,7 @@ class ExpertCache : public Reclaimer {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   Claim HoldLocked(const Need& need, Entry& entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void FreeAndCharge(Attempt& attempt);
+  int64_t ExpendableBytes() const;
 
   // The queue for memory.
   bool MayGoLocked(const Ticket& ticket) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

@@ -38,7 +38,7 @@ ExpertCache::Attempt ExpertCache::TryClaim(Ticket& ticket) {
   }
   for (std::stop_source& stop : attempt.stops) stop.request_stop();
   if (attempt.next == Attempt::Next::kWait && options_.on_wait) options_.on_wait();
-  if (!attempt.victims.empty()) FreeAndCharge(attempt);
+  if (!attempt.victims.empty() || attempt.expendable_bytes > 0) FreeAndCharge(attempt);
   if (others_may_go) signal_->Raise();
   if (attempt.next == Attempt::Next::kClaimed && attempt.claim.begins_load()) {
     StartLoad(attempt.claim.job);
@@ -109,7 +109,7 @@ ExpertCache::Attempt ExpertCache::ChargeLocked(Ticket& ticket, Entry& entry) {
     attempt.charges.push_back({Purpose::kTokenizer, entry.footprint.tokenizer_bytes});
     sum += entry.footprint.total_bytes();
   }
-  auto charged = budget_.ReserveAll(attempt.charges);
+  auto charged = budget_.Exchange(attempt.given, attempt.charges);
   if (charged.ok()) {
     attempt.next = Attempt::Next::kClaimed;
     attempt.claim = HoldLocked(ticket.need, entry);
@@ -120,11 +120,17 @@ ExpertCache::Attempt ExpertCache::ChargeLocked(Ticket& ticket, Entry& entry) {
   const int64_t missing_bytes = sum - (ledger.limit_bytes - ledger.used_bytes);
   // The limit or the use by others changed since it was looked at.
   if (missing_bytes <= 0 || sum > ledger.limit_bytes) return {.next = Attempt::Next::kAgain};
-  attempt.victims = VictimsForLocked(missing_bytes, ticket, entry);
-  if (attempt.victims.empty()) {
-    return {.next = Attempt::Next::kWait, .stops = AbandonUnwantedLoadsLocked()};
+  const int64_t victims_bytes = missing_bytes - ExpendableBytes();
+  if (victims_bytes > 0) {
+    attempt.victims = VictimsForLocked(victims_bytes, ticket, entry);
+    if (attempt.victims.empty()) {
+      return {.next = Attempt::Next::kWait, .stops = AbandonUnwantedLoadsLocked()};
+    }
   }
-  for (const Victim& victim : attempt.victims) sum -= victim.event.bytes;
+  int64_t freed_bytes = 0;
+  for (const Victim& victim : attempt.victims) freed_bytes += victim.event.bytes;
+  attempt.expendable_bytes = std::max<int64_t>(0, missing_bytes - freed_bytes);
+  sum -= freed_bytes + attempt.expendable_bytes;
   // Free bytes are held now, so that nobody takes them while the victims are being freed.
   attempt.given.push_back(budget_.ReserveUpTo(Purpose::kExpertWeights, sum));
   attempt.next = Attempt::Next::kClaimed;
@@ -171,7 +177,15 @@ void ExpertCache::Claim::DropHold() {
 }
 
 void ExpertCache::FreeAndCharge(Attempt& attempt) {
-  for (Reservation& freed : Free(attempt.victims)) attempt.given.push_back(std::move(freed));
+  if (attempt.expendable_bytes > 0) {
+    // Too little if another was faster: then the charge fails, and this request looks again.
+    for (Reservation& freed : options_.expendable->Reclaim(attempt.expendable_bytes)) {
+      attempt.given.push_back(std::move(freed));
+    }
+  }
+  if (!attempt.victims.empty()) {
+    for (Reservation& freed : Free(attempt.victims)) attempt.given.push_back(std::move(freed));
+  }
   auto charged = budget_.Exchange(attempt.given, attempt.charges);
   Claim& claim = attempt.claim;
   {

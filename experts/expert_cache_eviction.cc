@@ -171,17 +171,39 @@ std::vector<std::stop_source> ExpertCache::AbandonUnwantedLoadsLocked() {
   return stops;
 }
 
+int64_t ExpertCache::ExpendableBytes() const {
+  return options_.expendable == nullptr ? 0 : options_.expendable->expendable_bytes();
+}
+
 std::vector<Reservation> ExpertCache::Reclaim(int64_t bytes_needed) {
   std::vector<Victim> victims;
+  int64_t missing_bytes = bytes_needed;
   {
     MutexLock lock(mutex_);
-    victims = VictimsLocked(bytes_needed, EvictionCause::kReclaim, "for the budget");
+    const int64_t victims_bytes = bytes_needed - ExpendableBytes();
+    if (victims_bytes > 0) {
+      victims = VictimsLocked(victims_bytes, EvictionCause::kReclaim, "for the budget");
+      if (victims.empty()) return {};
+    }
   }
-  return victims.empty() ? std::vector<Reservation>() : Free(victims);
+  std::vector<Reservation> freed;
+  if (!victims.empty()) freed = Free(victims);
+  for (const Victim& victim : victims) missing_bytes -= victim.event.bytes;
+  if (missing_bytes <= 0) return freed;
+  for (Reservation& more : options_.expendable->Reclaim(missing_bytes)) {
+    freed.push_back(std::move(more));
+  }
+  return freed;
 }
 
 void ExpertCache::EvictOvershoot() {
   std::vector<Victim> victims;
+  if (options_.expendable != nullptr) {
+    const BudgetSnapshot ledger = budget_.Snapshot();
+    const int64_t overshoot_bytes =
+        std::min(ledger.used_bytes - ledger.limit_bytes, options_.expendable->expendable_bytes());
+    if (overshoot_bytes > 0) options_.expendable->Reclaim(overshoot_bytes);
+  }
   {
     MutexLock lock(mutex_);
     const BudgetSnapshot ledger = budget_.Snapshot();

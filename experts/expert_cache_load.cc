@@ -92,10 +92,11 @@ absl::Status ExpertCache::Prefetch(const BaseId& base) {
       return absl::UnavailableError(absl::StrCat("requests come before a prefetch: base=", base,
                                                  ", n_waiting=", queue_.size()));
     }
+    std::vector<Reservation> nothing_given;
     COTERIE_ASSIGN_OR_RETURN(
         std::vector<Reservation> charged,
-        budget_.ReserveAll({{Purpose::kExpertWeights, entry.footprint.weights_bytes},
-                            {Purpose::kTokenizer, entry.footprint.tokenizer_bytes}}));
+        budget_.Exchange(nothing_given, {{Purpose::kExpertWeights, entry.footprint.weights_bytes},
+                                         {Purpose::kTokenizer, entry.footprint.tokenizer_bytes}}));
     entry.weights = std::move(charged[0]);
     entry.tokenizer = std::move(charged[1]);
     job = entry.job = BeginJobLocked(entry);

@@ -9,6 +9,7 @@
 
 #include "experts/base_source.h"
 #include "experts/eviction_policy.h"
+#include "experts/expendable_memory.h"
 
 namespace coterie {
 
@@ -36,6 +37,8 @@ struct ExpertCacheOptions {
   // Called, with no lock held, whenever a request has to wait for memory: whoever holds some that
   // it can do without gives it back. Null: nobody does.
   std::function<void()> on_wait = {};
+  // Pays for requests before any base is evicted. Outlives the cache. Null: there is none.
+  ExpendableMemory* expendable = nullptr;
   // Called after bases were freed: gives freed memory back to the system. Null: nothing.
   std::function<void()> trim = {};
 };

@@ -29,7 +29,7 @@ bool ExpertCache::CouldGoLocked(const Ticket& ticket) const {
   const int64_t base_bytes = entry.state == BaseState::kAbsent ? entry.footprint.total_bytes() : 0;
   const int64_t sum = SaturatingSum({base_bytes, ticket.need.kv_bytes, ticket.need.scratch_bytes});
   const BudgetSnapshot ledger = budget_.Snapshot();
-  const int64_t free_bytes = ledger.limit_bytes - ledger.used_bytes;
+  const int64_t free_bytes = ledger.limit_bytes - ledger.used_bytes + ExpendableBytes();
   if (sum <= free_bytes) return true;
   std::vector<EntryView> views = ViewsLocked(&ticket, &entry);
   SpareHeldLocked(views, ticket);

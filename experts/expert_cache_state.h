@@ -141,6 +141,7 @@ struct ExpertCache::Attempt {
   absl::Status status = {};                  // kFailed.
   Claim claim = {};                          // kClaimed.
   std::vector<Victim> victims = {};          // To free before the claim is charged.
+  int64_t expendable_bytes = 0;              // To free beside them.
   std::vector<Reservation> given = {};       // What pays for the claim, victims aside.
   std::vector<Charge> charges = {};          // What the claim costs.
   std::vector<std::stop_source> stops = {};  // Loads to stop once the mutex is released.

@@ -31,12 +31,30 @@ class KvCache {
   // Forgets all but the first n_tokens. kInvalidArgument if there are fewer.
   absl::Status Truncate(int64_t n_tokens);
 
+  // A block is what prefixes are kept and shared in: keys and values of kBlockTokens tokens, which
+  // do not depend on this cache's capacity, [layer, keys or values, kv_head, kBlockTokens,
+  // head_dim].
+  static constexpr int64_t kBlockTokens = 64;
+  int64_t block_bytes() const { return n_planes_ * block_plane_bytes(); }
+
+  // Copies the tokens from `index` * kBlockTokens on into `block`. Requires that they are there.
+  void ExportBlock(int64_t index, uint8_t* block) const;
+
+  // Appends the tokens of a block. Requires room for them, and whole blocks before them.
+  void ImportBlock(const uint8_t* block);
+
  private:
   uint16_t* At(int64_t plane, int64_t kv_head) {
     return buffer_.as<uint16_t>() + (plane * n_kv_heads_ + kv_head) * capacity_tokens_ * head_dim_;
   }
+  int64_t block_plane_bytes() const { return 2 * kBlockTokens * head_dim_; }
+  // Of the first token of a block in one plane, in bytes.
+  int64_t OffsetOf(int64_t plane, int64_t index) const {
+    return 2 * (plane * capacity_tokens_ + index * kBlockTokens) * head_dim_;
+  }
 
   int64_t n_kv_heads_;
+  int64_t n_planes_;  // Keys and values of all layers and heads.
   int64_t head_dim_;
   int64_t capacity_tokens_;
   int64_t n_tokens_ = 0;

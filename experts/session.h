@@ -66,6 +66,10 @@ class Session {
   // Forgets all but the first n_tokens.
   absl::Status Rewind(int64_t n_tokens);
 
+  // For prefixes that are kept and taken up again: what is appended to it was computed by passes
+  // like this session's own. Not on a poisoned session.
+  KvCache& kv() { return kv_; }
+
   // Back to an empty conversation, healthy again.
   void Reset();
 

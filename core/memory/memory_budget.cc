@@ -134,13 +134,21 @@ absl::StatusOr<Reservation> MemoryBudget::Reserve(Purpose purpose, int64_t bytes
 absl::StatusOr<std::vector<Reservation>> MemoryBudget::ReserveAll(
     absl::Span<const Charge> charges) {
   std::vector<Reservation> nothing_given;
-  return Exchange(nothing_given, charges);
+  absl::StatusOr<std::vector<Reservation>> reserved = Exchange(nothing_given, charges);
+  if (expendable_ == nullptr || !absl::IsUnavailable(reserved.status())) return reserved;
+  return ReserveFrom(charges, *expendable_);
 }
 
 absl::StatusOr<std::vector<Reservation>> MemoryBudget::ReserveAll(absl::Span<const Charge> charges,
                                                                   Reclaimer& reclaimer) {
   absl::StatusOr<std::vector<Reservation>> reserved = ReserveAll(charges);
   if (!absl::IsUnavailable(reserved.status())) return reserved;
+  return ReserveFrom(charges, reclaimer);
+}
+
+// Frees what is missing and charges it in its place.
+absl::StatusOr<std::vector<Reservation>> MemoryBudget::ReserveFrom(absl::Span<const Charge> charges,
+                                                                   Reclaimer& reclaimer) {
   COTERIE_ASSIGN_OR_RETURN(const int64_t sum, SumOf(charges));
   // What is free is held first: otherwise another could take it while the rest is being freed.
   std::vector<Reservation> given;

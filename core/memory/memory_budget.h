@@ -108,13 +108,18 @@ class MemoryBudget {
   absl::StatusOr<Reservation> Reserve(Purpose purpose, int64_t bytes);
 
   // Charges all of `charges` in one step, or none. The result has one reservation per charge, in
-  // the same order.
+  // the same order. What is expendable is asked for what is missing, so not under a lock that
+  // freeing it may want.
   absl::StatusOr<std::vector<Reservation>> ReserveAll(absl::Span<const Charge> charges);
 
-  // As ReserveAll; what is missing is asked of `reclaimer`, and what that frees goes to this
+  // As ReserveAll; what is missing then is asked of `reclaimer`, and what that frees goes to this
   // caller.
   absl::StatusOr<std::vector<Reservation>> ReserveAll(absl::Span<const Charge> charges,
                                                       Reclaimer& reclaimer);
+
+  // Memory that goes before Reserve or ReserveAll refuses, for as long as they are used. Called
+  // before any other thread uses the budget.
+  void SetExpendable(Reclaimer& expendable) { expendable_ = &expendable; }
 
   // Gives back `given` and charges `charges` in one step, so that nobody else gets in between; an
   // excess becomes free. On success `given` is empty; on failure it is untouched. Without charges
@@ -139,8 +144,11 @@ class MemoryBudget {
   friend class Reservation;
   struct State;
   void Release(Purpose purpose, int64_t bytes);
+  absl::StatusOr<std::vector<Reservation>> ReserveFrom(absl::Span<const Charge> charges,
+                                                       Reclaimer& reclaimer);
 
   std::unique_ptr<State> state_;
+  Reclaimer* expendable_ = nullptr;  // Null: there is none.
 };
 
 }  // namespace coterie
