@@ -1,6 +1,7 @@
 #include "experts/linear_delta.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <utility>
 
@@ -18,6 +19,9 @@ constexpr float kLargestF16 = 65504;
 std::string Where(const LinearDelta& delta) {
   return absl::StrCat("layer=", delta.layer, ", linear=", LayerLinearName(delta.linear));
 }
+
+// One step of FNV-1a.
+uint64_t Mixed(uint64_t hash, uint64_t value) { return (hash ^ value) * 0x100000001b3u; }
 
 // [n / n_cols, n_cols] to [n_cols, n / n_cols].
 std::vector<float> Transposed(const std::vector<float>& values, int64_t n_cols) {
@@ -119,6 +123,13 @@ absl::StatusOr<std::shared_ptr<const LinearDeltaSet>> LinearDeltaSet::Create(
     served.b = keep(Transposed(delta.b, delta.rank), delta.rank);
     served.scale = delta.scale;
     set->max_rank_ = std::max(set->max_rank_, delta.rank);
+    set->fingerprint_ = Mixed(set->fingerprint_, static_cast<uint64_t>(delta.layer));
+    set->fingerprint_ = Mixed(set->fingerprint_, static_cast<uint64_t>(delta.linear));
+    set->fingerprint_ = Mixed(set->fingerprint_, static_cast<uint64_t>(delta.rank));
+    set->fingerprint_ = Mixed(set->fingerprint_, std::bit_cast<uint32_t>(delta.scale));
+  }
+  for (const uint16_t* value = set->values_.as<uint16_t>(); value < next; ++value) {
+    set->fingerprint_ = Mixed(set->fingerprint_, *value);
   }
   return set;
 }

@@ -77,6 +77,9 @@ class LinearDeltaSet {
 
   // Unique among the adapters of a base: part of the key of every KV cache and prefix.
   const std::string& version() const { return version_; }
+  // Of the deltas as they are served: tells versions of one name apart that stem from an adapter
+  // and from its namesake after it was removed.
+  uint64_t fingerprint() const { return fingerprint_; }
   int64_t max_rank() const { return max_rank_; }
   int64_t bytes() const { return values_.bytes(); }
 
@@ -84,6 +87,7 @@ class LinearDeltaSet {
   LinearDeltaSet() = default;
 
   std::string version_;
+  uint64_t fingerprint_ = 0xcbf29ce484222325u;
   int64_t max_rank_ = 0;
   AlignedBuffer values_;
   std::vector<std::array<ServedDelta, kLayerLinearCount>> layers_;
