@@ -43,7 +43,9 @@ class Writer {
   absl::StatusOr<Generation> Write(absl::Span<const TokenId> prompt) {
     const absl::Time start = absl::Now();
     result_.n_prompt_tokens = static_cast<int64_t>(prompt.size());
-    absl::Status status = session_.Prefill(prompt, cancel_);
+    result_.n_cached_tokens = session_.n_tokens();
+    absl::Status status =
+        session_.Prefill(prompt.subspan(static_cast<size_t>(session_.n_tokens())), cancel_);
     result_.prefill_time = absl::Now() - start;
     if (absl::IsCancelled(status)) {
       result_.finish_reason = FinishReason::kCancelled;
@@ -64,6 +66,7 @@ class Writer {
       if (result_.n_tokens >= options_.max_tokens) return FinishReason::kLength;
       COTERIE_ASSIGN_OR_RETURN(const SampledToken sampled, sampler_.Sample(Drawable()));
       if (result_.n_tokens++ == 0) result_.first_token_time = absl::Now() - start;
+      result_.tokens.push_back(sampled.id);
       if (tokenizer_.IsEndOfGeneration(sampled.id)) return FinishReason::kStop;
       if (options_.sampling.n_logprobs >= 0) KeepLogprobs(sampled);
       bytes_.clear();
@@ -159,6 +162,11 @@ absl::StatusOr<Generation> Generate(Session& session, absl::Span<const TokenId> 
   if (options.max_tokens < 0) {
     return absl::InvalidArgumentError(
         absl::StrCat("max_tokens is negative: max_tokens=", options.max_tokens));
+  }
+  if (session.n_tokens() > static_cast<int64_t>(prompt.size())) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the session holds more than the prompt: n_tokens=", session.n_tokens(),
+                     ", prompt_tokens=", prompt.size()));
   }
   COTERIE_ASSIGN_OR_RETURN(
       Sampler sampler, Sampler::Create(options.sampling, session.expert().tokenizer().n_vocab()));

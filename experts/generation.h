@@ -43,7 +43,9 @@ struct Generation {
   std::string text;
   FinishReason finish_reason = FinishReason::kStop;
   int64_t n_prompt_tokens = 0;
+  int64_t n_cached_tokens = 0;          // Of the prompt, which the session had already.
   int64_t n_tokens = 0;                 // Sampled, the closing token included.
+  std::vector<TokenId> tokens;          // Those sampled.
   std::vector<TokenLogprobs> logprobs;  // Only if asked for.
   absl::Duration prefill_time;
   absl::Duration first_token_time;  // From the start of the prefill to the first sampled token.
@@ -72,7 +74,8 @@ absl::StatusOr<Encoding> EncodeConversation(const Tokenizer& tokenizer,
                                             absl::Span<const Message> messages,
                                             bool awaits_answer = true);
 
-// Appends the prompt to the session and writes an answer. A cancel is a result, not an error: the
+// Brings the session to the prompt, of which it may hold a part from the first token on but not
+// all, and writes an answer. A cancel is a result, not an error: the
 // answer so far, with kCancelled. Errors are those of Session and Sampler.
 absl::StatusOr<Generation> Generate(Session& session, absl::Span<const TokenId> prompt,
                                     const GenerationOptions& options, TextSink sink,
