@@ -96,7 +96,7 @@ def first_tokens() -> dict[str, list[float]]:
 
     def ask(model: str) -> None:
         reply = assistant.generate(
-            SHORT_PROMPT, expert=model, max_tokens=2, temperature=0.0, log=False
+            SHORT_PROMPT, expert=model, max_tokens=2, temperature=0.0, log=False, reuse=False
         )
         kind = "resident" if reply.timings.how == "hit" else "switch"
         times.setdefault(f"{model} {kind}", []).append(reply.timings.first_token_ms)

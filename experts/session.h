@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <optional>
 #include <stop_token>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -69,6 +70,8 @@ class Session {
   // For prefixes that are kept and taken up again: what is appended to it was computed by passes
   // like this session's own. Not on a poisoned session.
   KvCache& kv() { return kv_; }
+  // Ends the session but for its KV.
+  KvCache TakeKv() && { return std::move(kv_); }
 
   // Back to an empty conversation, healthy again.
   void Reset();

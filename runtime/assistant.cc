@@ -40,13 +40,16 @@ Assistant::Assistant(Configuration configuration)
       budget_(configuration_.memory_budget_bytes),
       batches_(pool_, budget_, configuration_.batch),
       source_(std::make_unique<FileBaseSource>()),
+      prefixes_(budget_, configuration_.cache.prefix_share),
       cache_(std::make_unique<ExpertCache>(
           budget_, *source_,
           ExpertCacheOptions{.keep_alive = configuration_.cache.keep_alive,
                              .resident_bytes = &ResidentBytes,
                              .on_wait = [this] { training_pause_.Ask(); },
+                             .expendable = &prefixes_.memory(),
                              .trim = [] { malloc_trim(0); }})),
       scheduler_(configuration_.queue, [this] { return LookAtCache(); }) {
+  budget_.SetExpendable(prefixes_.memory());
   cache_->SetEventSink([this](const CacheEvent& event) { OnCacheEvent(event); });
   adapters_ =
       std::make_unique<AdapterShelf>(configuration_.home, budget_, *cache_,
@@ -288,8 +291,9 @@ AssistantStats Assistant::Stats() const {
   }
   CacheSnapshot bases = cache_->Snapshot();
   std::vector<ExpertStatus> experts = StatusesOf(bases);
-  return {budget_.Snapshot(),   std::move(cache),   std::move(bases), std::move(experts),
-          adapters_->Entries(), scheduler_.Stats(), batches_.Stats(), memory_is_short_.load()};
+  return {budget_.Snapshot(), std::move(cache),     std::move(bases),
+          std::move(experts), adapters_->Entries(), scheduler_.Stats(),
+          batches_.Stats(),   prefixes_.Stats(),    memory_is_short_.load()};
 }
 
 std::vector<Event> Assistant::TakeEvents() {

@@ -31,6 +31,7 @@
 #include "runtime/adapter_shelf.h"
 #include "runtime/configuration.h"
 #include "runtime/periodic_task.h"
+#include "runtime/prefix_shelf.h"
 #include "runtime/pressure_guard.h"
 #include "runtime/request.h"
 #include "runtime/request_log.h"
@@ -82,6 +83,7 @@ struct AssistantStats {
   std::vector<AdapterShelf::Entry> adapters;  // Those in memory.
   RequestQueueStats queue;
   SequenceBatchStats passes;
+  PrefixStats prefixes;
   bool memory_is_short = false;  // The system is: see PressureGuard.
 };
 
@@ -261,6 +263,7 @@ class Assistant {
   std::atomic<int64_t> taught_change_{0};         // Of the log, when the router last read it.
   std::atomic<bool> told_of_log_{false};          // That something could not be logged.
   std::unique_ptr<FileBaseSource> source_;
+  PrefixShelf prefixes_;
   std::unique_ptr<ExpertCache> cache_;
   std::unique_ptr<AdapterShelf> adapters_;
   RequestScheduler scheduler_;

@@ -118,6 +118,7 @@ class Assistant::Answer {
     const SessionShape shape = ShapeFor(static_cast<int64_t>(prompt_.ids.size()));
     lease_.kv().ShrinkTo(shape.KvBytes(profile_.spec));
     lease_.scratch().ShrinkTo(assistant_.ScratchBytes(profile_.spec, shape));
+    request_bytes_ = lease_.kv().bytes() + lease_.scratch().bytes();
     return absl::OkStatus();
   }
 
@@ -126,13 +127,33 @@ class Assistant::Answer {
     const WorkerPool::Foreground answering(assistant_.pool_);
     const Expert& expert = ExpertOf(lease_);
     const std::shared_ptr<SequenceBatch> batch = assistant_.batches_.Of(spec_.base_id, expert);
-    Session session(expert, assistant_.pool_, ShapeFor(static_cast<int64_t>(prompt_.ids.size())),
-                    *batch, adapter_);
-    return coterie::Generate(session, prompt_.ids, options_, sink, std::move(cancel));
+    std::optional<Session> session(std::in_place, expert, assistant_.pool_,
+                                   ShapeFor(static_cast<int64_t>(prompt_.ids.size())), *batch,
+                                   adapter_);
+    const absl::Time start = absl::Now();
+    COTERIE_ASSIGN_OR_RETURN(const PrefixShelf::Place place, PlaceOfPrefixes(batch->activations()));
+    if (request_.reuse) assistant_.prefixes_.TakeUp(place, prompt_.ids, session->kv());
+    const absl::Duration take_up_time = absl::Now() - start;
+    COTERIE_ASSIGN_OR_RETURN(
+        Generation generation,
+        coterie::Generate(*session, prompt_.ids, options_, sink, std::move(cancel)));
+    generation.prefill_time += take_up_time;
+    generation.first_token_time += take_up_time;
+    if (!request_.reuse) return generation;
+    std::vector<TokenId> tokens = prompt_.ids;
+    tokens.insert(tokens.end(), generation.tokens.begin(), generation.tokens.end());
+    tokens.resize(static_cast<size_t>(session->n_tokens()));  // The last one drawn is not in it.
+    // Nobody waits for its next token any more, and there may be room for prefixes where its
+    // scratch was.
+    const KvCache kv = std::move(*session).TakeKv();
+    session.reset();
+    lease_.scratch().Release();
+    assistant_.prefixes_.Keep(place, tokens, kv);
+    return generation;
   }
 
   const LeaseOrigin& origin() const { return lease_.origin(); }
-  int64_t request_bytes() { return lease_.kv().bytes() + lease_.scratch().bytes(); }
+  int64_t request_bytes() const { return request_bytes_; }
   std::vector<Message> TakeMessages() { return std::move(messages_); }
   std::vector<std::string> ExampleIds() const {
     std::vector<std::string> ids;
@@ -145,6 +166,13 @@ class Assistant::Answer {
 
   static const Expert& ExpertOf(const Lease& lease) {
     return static_cast<const Expert&>(lease.model());
+  }
+
+  // The files may have changed since the request came in, but not since their base was loaded.
+  absl::StatusOr<PrefixShelf::Place> PlaceOfPrefixes(Activations activations) const {
+    COTERIE_ASSIGN_OR_RETURN(const BaseProfile loaded, assistant_.source_->Profile(spec_.base_id));
+    return assistant_.prefixes_.PlaceFor(spec_.base_id, loaded.version, adapter_.get(),
+                                         activations);
   }
 
   // With as many examples, the nearest first, as their budget and the context have room for.
@@ -198,6 +226,7 @@ class Assistant::Answer {
   int64_t context_tokens_ = 0;
   Encoding prompt_;
   Lease lease_;
+  int64_t request_bytes_ = 0;  // KV and scratch.
 };
 
 absl::StatusOr<Reply> Assistant::Generate(const Request& request, TextSink sink,

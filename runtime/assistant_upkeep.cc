@@ -23,6 +23,7 @@ absl::Status Assistant::SetMemoryBudget(int64_t bytes) {
         "): budget=", bytes < 0 ? absl::StrCat(bytes) : FormatBytes(bytes)));
   }
   budget_.SetLimit(bytes);
+  prefixes_.memory().TrimToShare();
   cache_->EvictOvershoot();
   return absl::OkStatus();
 }
@@ -40,7 +41,8 @@ Warmth Assistant::WarmthOf(const BaseId& base, const CacheSnapshot& cache) const
   const absl::StatusOr<BaseProfile> profile = source_->Profile(base);
   if (!profile.ok()) return Warmth::kFits;  // It will be refused; nobody has to leave for it.
   const BudgetSnapshot ledger = budget_.Snapshot();
-  const int64_t free_bytes = ledger.limit_bytes - ledger.used_bytes;
+  const int64_t free_bytes =
+      ledger.limit_bytes - ledger.used_bytes + prefixes_.memory().expendable_bytes();
   const int64_t need_bytes =
       profile->weight_bytes + profile->tokenizer_bytes + ShortAnswerBytes(*profile);
   return need_bytes <= free_bytes ? Warmth::kFits : Warmth::kSwitch;
@@ -78,7 +80,11 @@ void Assistant::Upkeep() {
       const PressureGuard::Advice advice = guard_.Note(*room, mapped_bytes, absl::Now());
       memory_is_short_ = guard_.is_short();
       if (memory_is_short_) training_pause_.Ask();
-      if (advice == PressureGuard::Advice::kEvict) cache_->EvictOne(guard_.why());
+      if (advice == PressureGuard::Advice::kEvict) {
+        const bool had_prefixes = prefixes_.memory().expendable_bytes() > 0;
+        prefixes_.memory().TrimTo(0);
+        if (!had_prefixes) cache_->EvictOne(guard_.why());
+      }
     }
   }
   if (!memory_is_short_ && scheduler_.IdleFor() > absl::ZeroDuration()) PrefetchSecondChoice();

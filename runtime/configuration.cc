@@ -92,6 +92,7 @@ absl::Status ReadCache(const toml::table& table, absl::string_view file, const f
   reader.ReadTime("keep_alive", /*may_be_forever=*/true, cache.keep_alive);
   reader.Read("prefetch", cache.prefetch);
   reader.Read("pressure", cache.pressure);
+  reader.Read("prefix_share", 0.0, 1.0, cache.prefix_share);
   reader.Read("request_log", cache.request_log);
   if (!cache.request_log.empty()) cache.request_log = ResolvePath(cache.request_log, folder);
   return reader.status();

@@ -23,8 +23,10 @@ namespace coterie {
 struct CacheConfiguration {
   // How long idle experts stay loaded; infinite: until others need the room.
   absl::Duration keep_alive = absl::InfiniteDuration();
-  bool prefetch = false;    // Load the router's second choice into free memory when idle.
-  bool pressure = true;     // Give idle experts up while the system is short of memory.
+  bool prefetch = false;  // Load the router's second choice into free memory when idle.
+  bool pressure = true;   // Give idle experts up while the system is short of memory.
+  // Of the budget that the beginnings of earlier prompts may take while it is free, [0, 1].
+  double prefix_share = 0.125;
   std::string request_log;  // Absolute; a line per answer for `coterie simulate`; empty: none.
 };
 
@@ -72,7 +74,8 @@ struct ExpertConfiguration {
 //   [router]                    # path, residency_bonus, sticky_bonus, second_price,
 //                               # abstain_below
 //   [server]                    # host, port, api_key
-//   [cache]                     # keep_alive = "10m", prefetch, pressure, request_log
+//   [cache]                     # keep_alive = "10m", prefetch, pressure, prefix_share,
+//                               # request_log
 //   [queue]                     # max_waiting, max_running, max_batch, batch_wait = "2s"
 //   [learning]                  # log, log_path, log_bytes = "64MB", key_file, retrieval,
 //                               # retrieval_tokens, replay, train_when_idle, idle_minutes,

@@ -48,8 +48,9 @@ struct Request {
   // topic does. Empty: a conversation of its own.
   std::string conversation;
   Priority priority = Priority::kInteractive;
-  std::optional<bool> retrieval;                 // Show examples from the log; none: as configured.
-  bool log = true;                               // Keep it in the interaction log, if there is one.
+  std::optional<bool> retrieval;  // Show examples from the log; none: as configured.
+  bool log = true;                // Keep it in the interaction log, if there is one.
+  bool reuse = true;  // Take up what earlier prompts began with, and keep it for later ones.
   absl::Time deadline = absl::InfiniteFuture();  // For getting memory, not for answering.
 };
 

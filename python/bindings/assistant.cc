@@ -90,6 +90,7 @@ Fields ReplyFields(const Reply& reply) {
   py::dict usage;
   usage["prompt_tokens"] = generation.n_prompt_tokens;
   usage["completion_tokens"] = generation.n_tokens;
+  usage["cached_tokens"] = generation.n_cached_tokens;
   d["usage"] = usage;
   py::dict timings;
   timings["how"] = std::string(ResidenceName(reply.residence));
@@ -186,6 +187,20 @@ Fields QueueFields(const AssistantStats& stats) {
   return d;
 }
 
+// What prompts began with, kept for the next.
+Fields PrefixFields(const PrefixStats& prefixes) {
+  Fields d;
+  d["hits"] = prefixes.n_hits;
+  d["misses"] = prefixes.n_misses;
+  d["cached_tokens"] = prefixes.cached_tokens;
+  d["bytes"] = prefixes.memory.held_bytes;
+  d["max_bytes"] = prefixes.memory.max_bytes;
+  d["blocks"] = prefixes.memory.n_blocks;
+  d["blocks_added"] = prefixes.memory.n_added;
+  d["blocks_dropped"] = prefixes.memory.n_dropped;
+  return d;
+}
+
 // What is wrong with memory, if anything, with advice.
 Fields HealthFields(const AssistantStats& stats) {
   const ChurnReport& churn = stats.cache.churn;
@@ -240,6 +255,7 @@ Fields StatsFields(const AssistantStats& stats) {
   d["counters"] = CounterFields(stats);
   d["evictions"] = EvictionFields(stats.cache);
   d["queue"] = QueueFields(stats);
+  d["prefixes"] = PrefixFields(stats.prefixes);
   d["health"] = HealthFields(stats);
   return d;
 }
@@ -257,6 +273,7 @@ Request RequestFrom(const py::object& prompt_or_messages, const Fields& options)
     request.priority = ValueOrRaise(ParsePriority(*priority));
   }
   request.log = Optional<bool>(options, "log").value_or(true);
+  request.reuse = Optional<bool>(options, "reuse").value_or(true);
   request.retrieval = Optional<bool>(options, "retrieval");
   if (const auto timeout = Optional<double>(options, "timeout")) {
     request.deadline = absl::Now() + absl::Seconds(*timeout);

@@ -52,6 +52,8 @@ class Options(TypedDict, total=False):
     """Show the expert the nearest answers that you accepted or edited; as configured if None."""
     log: bool | None
     """False: keep nothing of this answer in the interaction log."""
+    reuse: bool | None
+    """False: compute the whole prompt, whatever is known of it, and keep nothing for later ones."""
     timeout: float | None
     """Seconds to wait for a turn and for memory; then TimeoutError. Without one, for ever."""
 
@@ -76,10 +78,12 @@ class Route:
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens read and tokens written."""
+    """Tokens read and tokens written. cached_tokens: of those read, known from an earlier prompt
+    that began alike, and not computed again."""
 
     prompt_tokens: int
     completion_tokens: int
+    cached_tokens: int = 0
 
 
 @dataclass(frozen=True)

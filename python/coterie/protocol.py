@@ -50,6 +50,8 @@ class Usage(Protocol):
     def prompt_tokens(self) -> int: ...
     @property
     def completion_tokens(self) -> int: ...
+    @property
+    def cached_tokens(self) -> int: ...
 
 
 class Timings(Protocol):
@@ -150,6 +152,7 @@ def reply_fields(reply: Reply) -> dict[str, Any]:
         "usage": {
             "prompt_tokens": reply.usage.prompt_tokens,
             "completion_tokens": reply.usage.completion_tokens,
+            "cached_tokens": reply.usage.cached_tokens,
         },
         "timings": {
             name: getattr(timings, name)

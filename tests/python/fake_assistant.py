@@ -26,6 +26,7 @@ class FakeRoute:
 class FakeUsage:
     prompt_tokens: int
     completion_tokens: int
+    cached_tokens: int = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,6 +127,7 @@ class FakeAssistant:
         logprobs: int | None = None,
         timeout: float | None = None,
         log: bool = True,
+        reuse: bool = True,
     ) -> FakeStream:
         given = {name: value for name, value in locals().items() if name != "self"}
         messages = given.pop("prompt_or_messages")

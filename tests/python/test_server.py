@@ -57,7 +57,12 @@ def test_an_answer_says_who_gave_it_and_why(client: TestClient) -> None:
     choice = answer["choices"][0]
     assert choice["message"] == {"role": "assistant", "content": "Hello, wörld!", "refusal": None}
     assert (choice["finish_reason"], choice["logprobs"]) == ("stop", None)
-    assert answer["usage"] == {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
+    assert answer["usage"] == {
+        "prompt_tokens": 7,
+        "completion_tokens": 3,
+        "total_tokens": 10,
+        "prompt_tokens_details": {"cached_tokens": 4},
+    }
     assert answer["coterie"]["expert"] == "coder" and answer["coterie"]["confidence"] == 0.9
     assert answer["coterie"]["loaded_ms"] == 120.0 and answer["coterie"]["reason"] == "code 0.90"
     assert response.headers["x-coterie-expert"] == "coder"

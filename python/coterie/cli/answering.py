@@ -149,6 +149,8 @@ def summary(reply: Reply) -> str:
     loaded = {"hit": "was loaded", "load": f"loaded in {timings.load_ms:.0f} ms"}
     parts.append(loaded.get(timings.how, f"{timings.how} {timings.load_ms:.0f} ms"))
     parts.append(f"first token {timings.first_token_ms:.0f} ms")
+    if cached := reply.usage.cached_tokens:
+        parts.append(f"{cached} of {reply.usage.prompt_tokens} prompt tokens known")
     tokens = reply.usage.completion_tokens
     parts.append(f"{tokens} tokens, {timings.decode_tokens_per_second:.1f} per second")
     if reply.examples:

@@ -74,6 +74,12 @@ def summary(stats: dict[str, Any]) -> list[str]:
             f"{queue['rejected']} rejected; "
             f"{counters['prefetches']} prefetches, {counters['prefetch_hits']} of them used"
         )
+    if prefixes := stats.get("prefixes"):
+        lines.append(
+            f"prefixes: {format_bytes(prefixes['bytes'])} of {format_bytes(prefixes['max_bytes'])}; "
+            f"{prefixes['hits']} answers began with {prefixes['cached_tokens']} known tokens, "
+            f"{prefixes['misses']} with none"
+        )
     health = stats.get("health")
     if health and health["state"] != "ok":
         lines.append(f"memory: {health['state'].replace('_', ' ')}. {health['advice']}".rstrip())

@@ -31,10 +31,14 @@ def completion(reply: Reply, answer_id: str, created: int) -> dict[str, Any]:
     }
 
 
-def usage(reply: Reply) -> dict[str, int]:
+def usage(reply: Reply) -> dict[str, Any]:
     prompt, written = reply.usage.prompt_tokens, reply.usage.completion_tokens
-    total = prompt + written
-    return {"prompt_tokens": prompt, "completion_tokens": written, "total_tokens": total}
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": written,
+        "total_tokens": prompt + written,
+        "prompt_tokens_details": {"cached_tokens": reply.usage.cached_tokens},
+    }
 
 
 def about(reply: Reply) -> dict[str, Any]:

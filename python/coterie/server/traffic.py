@@ -22,6 +22,7 @@ class Traffic:
         self._failures = 0
         self._cancelled = 0
         self._prompt_tokens = 0
+        self._cached_tokens = 0
         self._written_tokens = 0
         self._by_expert: dict[str, int] = {}
 
@@ -39,6 +40,7 @@ class Traffic:
     def answered(self, reply: Reply) -> None:
         self._answers += 1
         self._prompt_tokens += reply.usage.prompt_tokens
+        self._cached_tokens += reply.usage.cached_tokens
         self._written_tokens += reply.usage.completion_tokens
         self._by_expert[reply.expert] = self._by_expert.get(reply.expert, 0) + 1
 
@@ -56,6 +58,7 @@ class Traffic:
         yield from _metric("failures_total", "counter", {"": self._failures})
         yield from _metric("cancelled_total", "counter", {"": self._cancelled})
         yield from _metric("prompt_tokens_total", "counter", {"": self._prompt_tokens})
+        yield from _metric("cached_tokens_total", "counter", {"": self._cached_tokens})
         yield from _metric("completion_tokens_total", "counter", {"": self._written_tokens})
         yield from _metric("expert_answers_total", "counter", self._by_expert, "expert")
         for name in ("budget_bytes", "used_bytes", "peak_bytes"):

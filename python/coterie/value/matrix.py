@@ -96,6 +96,7 @@ def ask(assistant: Assistant, expert: dict[str, Any], task: Task) -> Answer:
         temperature=0.0,
         logprobs=0,
         log=False,
+        reuse=False,
     )
     seconds = time.monotonic() - start - (reply.timings.load_ms + reply.timings.queue_ms) / 1e3
     logprobs = [float(token["logprob"]) for token in reply.logprobs or ()]
