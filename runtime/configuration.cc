@@ -88,7 +88,7 @@ absl::Status ReadServer(const toml::table& table, absl::string_view file,
 absl::Status ReadCache(const toml::table& table, absl::string_view file, const fs::path& folder,
                        CacheConfiguration& cache) {
   TableReader reader(table, "[cache]", file);
-  reader.AllowOnly({"keep_alive", "prefetch", "pressure", "request_log"});
+  reader.AllowOnly({"keep_alive", "prefetch", "pressure", "prefix_share", "request_log"});
   reader.ReadTime("keep_alive", /*may_be_forever=*/true, cache.keep_alive);
   reader.Read("prefetch", cache.prefetch);
   reader.Read("pressure", cache.pressure);

@@ -92,6 +92,7 @@ TEST(ConfigurationTest, TheUseOfMemoryIsConfigured) {
     keep_alive = "1h30m"
     prefetch = true
     pressure = false
+    prefix_share = 0.25
     request_log = "log/requests.jsonl"
     [queue]
     max_waiting = 3
@@ -113,6 +114,7 @@ TEST(ConfigurationTest, TheUseOfMemoryIsConfigured) {
   EXPECT_EQ(c.cache.keep_alive, absl::Minutes(90));
   EXPECT_TRUE(c.cache.prefetch);
   EXPECT_FALSE(c.cache.pressure);
+  EXPECT_EQ(c.cache.prefix_share, 0.25);
   EXPECT_EQ(c.cache.request_log, "/etc/log/requests.jsonl");
   EXPECT_EQ(c.queue.max_waiting, 3);
   EXPECT_EQ(c.queue.max_running, 2);
@@ -131,6 +133,7 @@ TEST(ConfigurationTest, ErrorsInTheUseOfMemoryNameTheKeyAndWhatIsAllowed) {
   ExpectError("[cache]\nkeep_alive = \"-5s\"", "2: [cache] keep_alive", "a time such as");
   ExpectError("[cache]\nkeep_alive = true", "2: [cache] keep_alive", "a time such as");
   ExpectError("[cache]\nprefetch = 1", "2: [cache] prefetch", "true or false");
+  ExpectError("[cache]\nprefix_share = 1.5", "2: [cache] prefix_share", "a number from 0 to 1");
   ExpectError("[cache]\npresure = true", "2: [cache] presure", "did you mean \"pressure\"");
   ExpectError("[queue]\nmax_waiting = -1", "2: [queue] max_waiting", "an integer from 0");
   ExpectError("[queue]\nmax_running = 0", "2: [queue] max_running", "an integer from 1");

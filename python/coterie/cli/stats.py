@@ -75,10 +75,10 @@ def summary(stats: dict[str, Any]) -> list[str]:
             f"{counters['prefetches']} prefetches, {counters['prefetch_hits']} of them used"
         )
     if prefixes := stats.get("prefixes"):
+        held, most = (format_bytes(prefixes[f"{what}bytes"]) for what in ("", "max_"))
         lines.append(
-            f"prefixes: {format_bytes(prefixes['bytes'])} of {format_bytes(prefixes['max_bytes'])}; "
-            f"{prefixes['hits']} answers began with {prefixes['cached_tokens']} known tokens, "
-            f"{prefixes['misses']} with none"
+            f"prefixes: {held} of {most}; {prefixes['hits']} answers began with "
+            f"{prefixes['cached_tokens']} known tokens, {prefixes['misses']} with none"
         )
     health = stats.get("health")
     if health and health["state"] != "ok":
