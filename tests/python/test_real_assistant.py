@@ -77,6 +77,28 @@ def test_streamed_and_whole_answers_are_the_same(client: openai.OpenAI) -> None:
     assert whole.coterie["expert"] == MODEL and whole.usage.completion_tokens <= 12
 
 
+def test_what_is_known_of_a_prompt_is_said_and_changes_no_answer(assistant: Any) -> None:
+    rules = "Answer in one short sentence. Name your source. " * 20
+
+    def answer(question: str, **options: Any) -> Any:
+        messages = [{"role": "system", "content": rules}, {"role": "user", "content": question}]
+        return assistant.generate(
+            messages, expert=MODEL, max_tokens=8, temperature=0, log=False, **options
+        )
+
+    first = answer("What is a river?")
+    again = answer("What is a river?")
+    other = answer("What is a lake?")
+    whole = answer("What is a lake?", reuse=False)
+    assert again.usage.cached_tokens == (again.usage.prompt_tokens - 1) // 64 * 64 > 0
+    assert 0 < other.usage.cached_tokens <= again.usage.cached_tokens
+    assert whole.usage.cached_tokens == 0
+    assert (first.text, whole.text) == (again.text, other.text)
+    assert again.timings.prefill_ms < first.timings.prefill_ms
+    prefixes = assistant.stats()["prefixes"]
+    assert prefixes["hits"] >= 2 and 0 < prefixes["bytes"] <= prefixes["max_bytes"]
+
+
 def test_log_probabilities_are_of_the_tokens_written(client: openai.OpenAI) -> None:
     choice = ask(client, "Say hi.", logprobs=True, top_logprobs=2).choices[0]
     tokens = choice.logprobs.content
