@@ -7,6 +7,8 @@ A system prompt of 512 tokens and a short question are asked of each model in ro
     resident     expert and prefix are in memory
     switched     another expert was asked between, and both stay
     evicted      another expert was asked between, and both were evicted: the expert is loaded again
+    from disk    a new assistant, which knows nothing but what is on disk: the expert is loaded too
+    sealed       the same with a key
     nothing kept the expert is resident, and the whole prompt is computed
 
 Loads are reported on their own, for they are the same without prefixes. All answers of a model have
@@ -26,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import coterie
-from coterie.store import Store
+from coterie.store import Store, default_home
 
 MODELS = ["smollm2-135m", "gemma-3-270m", "qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b"]
 BUDGET = "4GB"
@@ -58,6 +60,18 @@ def main() -> int:
 
 def measure(model: str, system: str, rounds: int) -> Times:
     times = Times(model)
+    measure_memory(times, model, system, rounds)
+    for kind in ("from disk", "sealed"):
+        with store_on_disk(is_sealed=kind == "sealed") as file:
+            for turn in range(rounds + 1):
+                with open_assistant(file) as assistant:
+                    reply = ask(assistant, model, system, log=True)
+                if turn > 0:
+                    times.add(kind, reply)
+    return times
+
+
+def measure_memory(times: Times, model: str, system: str, rounds: int) -> None:
     other = next(name for name in MODELS if name != model and Store().find(name))
     with assistant_with("") as assistant:
         ask(assistant, model, system)
@@ -73,7 +87,6 @@ def measure(model: str, system: str, rounds: int) -> Times:
             while any(expert["resident"] for expert in assistant.stats()["experts"]):
                 time.sleep(0.05)
             times.add("evicted", ask(assistant, model, system))
-    return times
 
 
 def system_prompt(path: Path) -> str:
@@ -93,8 +106,29 @@ def assistant_with(settings: str) -> Iterator[coterie.Assistant]:
     with tempfile.TemporaryDirectory(prefix="coterie-prefixes-") as folder:
         file = Path(folder) / "coterie.toml"
         file.write_text(settings)
-        with coterie.Assistant.open(file, memory_budget=BUDGET) as assistant:
+        with open_assistant(file) as assistant:
             yield assistant
+
+
+@contextmanager
+def store_on_disk(is_sealed: bool) -> Iterator[Path]:
+    """A configuration whose prefixes lie in a folder of their own beside the store's models."""
+    with tempfile.TemporaryDirectory(prefix="coterie-prefixes-") as folder:
+        home = Path(folder) / "home"
+        home.mkdir()
+        for part in ("models", "blobs"):
+            (home / part).symlink_to(default_home() / part)
+        settings = f'home = "{home}"\n[cache]\nprefix_disk = "2GB"\n'
+        if is_sealed:
+            (home / "key").write_text("5c" * 32)
+            settings += f'[learning]\nkey_file = "{home}/key"\n'
+        file = Path(folder) / "coterie.toml"
+        file.write_text(settings)
+        yield file
+
+
+def open_assistant(file: Path) -> coterie.Assistant:
+    return coterie.Assistant.open(file, memory_budget=BUDGET)
 
 
 def ask(assistant: coterie.Assistant, model: str, system: str, **options: Any) -> coterie.Reply:
@@ -103,8 +137,7 @@ def ask(assistant: coterie.Assistant, model: str, system: str, **options: Any) -
         expert=model,
         max_tokens=8,
         temperature=0.0,
-        log=False,
-        **options,
+        **{"log": False, **options},
     )
 
 

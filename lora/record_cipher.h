@@ -11,8 +11,10 @@
 
 namespace coterie {
 
-// Seals bytes: nonce (24, random), ciphertext, tag (16). `context` is authenticated and not stored:
-// what was sealed for one place does not open in another.
+// Seals bytes: nonce (24, random), ciphertext, tag (16), kSealedExtraBytes more than they are.
+// `context` is authenticated and not stored: what was sealed for one place does not open in
+// another.
+inline constexpr size_t kSealedExtraBytes = 40;
 std::string Seal(absl::string_view key, absl::string_view plain, absl::string_view context);
 // kDataLoss if the bytes were not sealed by this key for this context, or were changed.
 absl::StatusOr<std::string> Unseal(absl::string_view key, absl::string_view sealed,

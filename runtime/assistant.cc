@@ -11,6 +11,7 @@
 
 #include "core/base/byte_size.h"
 #include "core/base/status_macros.h"
+#include "lora/record_cipher.h"
 #include "runtime/default_router.h"
 
 namespace coterie {
@@ -40,7 +41,8 @@ Assistant::Assistant(Configuration configuration)
       budget_(configuration_.memory_budget_bytes),
       batches_(pool_, budget_, configuration_.batch),
       source_(std::make_unique<FileBaseSource>()),
-      prefixes_(budget_, configuration_.cache.prefix_share),
+      prefixes_(budget_, configuration_.cache.prefix_share,
+                absl::StrCat(configuration_.home, "/prefixes")),
       cache_(std::make_unique<ExpertCache>(
           budget_, *source_,
           ExpertCacheOptions{.keep_alive = configuration_.cache.keep_alive,
@@ -80,6 +82,7 @@ absl::StatusOr<std::unique_ptr<Assistant>> Assistant::Open(Configuration configu
     COTERIE_ASSIGN_OR_RETURN(assistant->log_, RequestLog::Open(path));
   }
   assistant->OpenInteractions();
+  assistant->OpenPrefixes();
   assistant->upkeep_ = std::make_unique<PeriodicTask>(
       kUpkeepPeriod, [assistant = assistant.get()] { assistant->Upkeep(); });
   return assistant;
@@ -155,6 +158,20 @@ absl::Status Assistant::OpenRouter() {
   router_bytes_.ShrinkTo(std::min(router->memory_bytes(), router_bytes_.bytes()));
   router_ = std::make_unique<TaughtRouter>(std::move(router), budget_);
   return absl::OkStatus();
+}
+
+// What people wrote does not go to disk in plain text where their log does not.
+void Assistant::OpenPrefixes() {
+  if (configuration_.cache.prefix_disk_bytes == 0) return;
+  const std::string& key_file = configuration_.learning.key_file;
+  absl::StatusOr<std::string> key = std::string();
+  if (!key_file.empty()) key = ReadKeyFile(key_file);
+  if (key.ok()) {
+    prefixes_.UseDisk(configuration_.cache.prefix_disk_bytes, *std::move(key));
+  } else {
+    problems_.push_back(
+        absl::StrCat("prefixes of prompts are not kept on disk: ", key.status().message()));
+  }
 }
 
 // Says at once that no expert fits, rather than at the first prompt.

@@ -193,6 +193,7 @@ class Assistant {
   absl::Status CheckBudget() const;
   absl::Status PinExperts();
   void OpenInteractions();
+  void OpenPrefixes();
 
   absl::Status AnswerInTurn(const Request& request, const ExpertSpec& spec, absl::Time start,
                             TextSink sink, std::stop_token cancel, Reply& reply,

@@ -148,7 +148,7 @@ class Assistant::Answer {
     const KvCache kv = std::move(*session).TakeKv();
     session.reset();
     lease_.scratch().Release();
-    assistant_.prefixes_.Keep(place, tokens, kv);
+    assistant_.prefixes_.Keep(place, tokens, kv, /*on_disk=*/request_.log);
     return generation;
   }
 

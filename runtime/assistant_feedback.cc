@@ -123,7 +123,7 @@ absl::Status Assistant::Forget(absl::string_view id, std::stop_token cancel) {
   const absl::Status erased = interactions_->Forget(id);
   // Erased before, perhaps by a call that was cancelled: adapters may still hold it.
   if (!erased.ok() && !absl::IsNotFound(erased)) return erased;
-  prefixes_.Forget();
+  COTERIE_RETURN_IF_ERROR(prefixes_.Forget());
   COTERIE_RETURN_IF_ERROR(ForgetInAdapters(id, std::move(cancel)));
   COTERIE_RETURN_IF_ERROR(erased);
   return TeachRouter();

@@ -64,6 +64,7 @@ void Assistant::NoteSecondChoice(const Route& route) {
 
 void Assistant::Upkeep() {
   cache_->Tick();
+  prefixes_.LookForForgotten();
   const RequestQueue::Warmths warmth = LookAtCache();
   adapters_->DropIdle([&](const BaseId& base) { return warmth(base) == Warmth::kReady; });
   // Another process may have been told what this one's router should know.

@@ -88,11 +88,13 @@ absl::Status ReadServer(const toml::table& table, absl::string_view file,
 absl::Status ReadCache(const toml::table& table, absl::string_view file, const fs::path& folder,
                        CacheConfiguration& cache) {
   TableReader reader(table, "[cache]", file);
-  reader.AllowOnly({"keep_alive", "prefetch", "pressure", "prefix_share", "request_log"});
+  reader.AllowOnly(
+      {"keep_alive", "prefetch", "pressure", "prefix_share", "prefix_disk", "request_log"});
   reader.ReadTime("keep_alive", /*may_be_forever=*/true, cache.keep_alive);
   reader.Read("prefetch", cache.prefetch);
   reader.Read("pressure", cache.pressure);
   reader.Read("prefix_share", 0.0, 1.0, cache.prefix_share);
+  reader.ReadBytes("prefix_disk", cache.prefix_disk_bytes);
   reader.Read("request_log", cache.request_log);
   if (!cache.request_log.empty()) cache.request_log = ResolvePath(cache.request_log, folder);
   return reader.status();

@@ -27,6 +27,8 @@ struct CacheConfiguration {
   bool pressure = true;   // Give idle experts up while the system is short of memory.
   // Of the budget that the beginnings of earlier prompts may take while it is free, [0, 1].
   double prefix_share = 0.125;
+  // On disk, in the store, they are kept up to so many bytes; 0: not at all.
+  int64_t prefix_disk_bytes = 0;
   std::string request_log;  // Absolute; a line per answer for `coterie simulate`; empty: none.
 };
 
@@ -75,7 +77,7 @@ struct ExpertConfiguration {
 //                               # abstain_below
 //   [server]                    # host, port, api_key
 //   [cache]                     # keep_alive = "10m", prefetch, pressure, prefix_share,
-//                               # request_log
+//                               # prefix_disk = "1GB", request_log
 //   [queue]                     # max_waiting, max_running, max_batch, batch_wait = "2s"
 //   [learning]                  # log, log_path, log_bytes = "64MB", key_file, retrieval,
 //                               # retrieval_tokens, replay, train_when_idle, idle_minutes,

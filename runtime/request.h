@@ -49,7 +49,7 @@ struct Request {
   std::string conversation;
   Priority priority = Priority::kInteractive;
   std::optional<bool> retrieval;  // Show examples from the log; none: as configured.
-  bool log = true;                // Keep it in the interaction log, if there is one.
+  bool log = true;    // Keep it on disk: in the interaction log, if there is one, and as a prefix.
   bool reuse = true;  // Take up what earlier prompts began with, and keep it for later ones.
   absl::Time deadline = absl::InfiniteFuture();  // For getting memory, not for answering.
 };

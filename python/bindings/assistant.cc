@@ -193,6 +193,10 @@ Fields PrefixFields(const PrefixStats& prefixes) {
   d["hits"] = prefixes.n_hits;
   d["misses"] = prefixes.n_misses;
   d["cached_tokens"] = prefixes.cached_tokens;
+  d["disk_tokens"] = prefixes.disk_tokens;
+  d["blocks_written"] = prefixes.n_written;
+  d["write_failures"] = prefixes.n_failures;
+  d["damaged_files"] = prefixes.n_damaged;
   d["bytes"] = prefixes.memory.held_bytes;
   d["max_bytes"] = prefixes.memory.max_bytes;
   d["blocks"] = prefixes.memory.n_blocks;

@@ -51,7 +51,7 @@ class Options(TypedDict, total=False):
     retrieval: bool | None
     """Show the expert the nearest answers that you accepted or edited; as configured if None."""
     log: bool | None
-    """False: keep nothing of this answer in the interaction log."""
+    """False: keep nothing of this answer on disk, in the interaction log or as a prefix."""
     reuse: bool | None
     """False: compute the whole prompt, whatever is known of it, and keep nothing for later ones."""
     timeout: float | None
@@ -261,7 +261,8 @@ class Assistant(Native[_coterie.Assistant]):
         self._native.feedback(id, verdict, text, domain or "")
 
     def forget(self, id: str, /) -> None:
-        """Erases a reply from the log, what the router learned from it, and every version of an
+        """Erases a reply from the log, all that is kept of prompts, what the router learned from it
+        and every version of an
         adapter that was trained on it: the current one is trained again without it, which takes as
         long as training does. KeyError if it is not there."""
         self._native.forget(id)

@@ -115,7 +115,8 @@ class InteractionLog(Native[_coterie.InteractionLog]):
 
     def forget(self, id: str, /) -> None:
         """Erases one; with a key, also its key, so that copies of the file cannot be read either.
-        Assistant.forget also undoes what the router learned from it."""
+        Assistant.forget also undoes what the router learned from it and drops what is kept of
+        prompts."""
         self._native.forget(id)
 
     def __iter__(self) -> Iterator[Interaction]:

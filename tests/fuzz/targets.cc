@@ -22,6 +22,7 @@
 #include "experts/stop_matcher.h"
 #include "router/router.h"
 #include "runtime/configuration.h"
+#include "runtime/prefix_block_file.h"
 #include "tests/fuzz/gguf_draft.h"
 #include "tests/fuzz/hugging_face_draft.h"
 #include "tests/fuzz/malformed_file.h"
@@ -273,6 +274,36 @@ void RunMeasurements(absl::string_view bytes) {
   if (measured.ok()) static_cast<void>(measured->Over(DefaultQuality("a", 1 << 20), "b", "home"));
 }
 
+// The block that a file is asked to be, in plain text or sealed.
+BlockPlace AskedBlock(absl::string_view key) {
+  static const auto* const tokens = new std::vector<TokenId>(64, 7);
+  const std::string before = FirstBlockName("fuzz", key);
+  return {before, BlockName(before, *tokens), *tokens, 256};
+}
+
+void RunPrefixBlock(absl::string_view bytes) {
+  for (const std::string& key : {std::string(), std::string(32, 'k')}) {
+    std::vector<uint8_t> block(256);
+    if (!ReadBlockFile(bytes, AskedBlock(key), key, block.data()).ok()) continue;
+    COTERIE_CHECK(!key.empty() || WriteBlockFile(AskedBlock(key), block, key) == bytes,
+                  "a block that is read is one that was written");
+  }
+}
+
+Seeds PrefixBlocks() {
+  const std::vector<uint8_t> block(256, 5);
+  Seeds seeds;
+  for (const std::string& key : {std::string(), std::string(32, 'k')}) {
+    const std::string file = WriteBlockFile(AskedBlock(key), block, key);
+    for (const size_t length : {file.size(), file.size() - 1, size_t{96}, size_t{24}}) {
+      seeds.push_back(file.substr(0, length));
+    }
+    seeds.push_back(file);
+    seeds.back()[file.size() / 2] ^= 1;
+  }
+  return seeds;
+}
+
 Seeds TinyModels() { return {TinyModel().Bytes(), TinySentencePieceModel().Bytes()}; }
 
 Seeds TemplateSeeds() {
@@ -334,6 +365,7 @@ const std::vector<FuzzTarget>& FuzzTargets() {
          }},
         {"measurements", RunMeasurements,
          [] { return SeedsOf(MalformedMeasurements(), {ValidMeasurements()}); }},
+        {"prefix_block", RunPrefixBlock, PrefixBlocks},
         {"text", RunText,
          [] {
            return Seeds{"hello <|im_end|>", std::string("a\0<|im_start|>user\0<|im_end|>", 29),

@@ -1,8 +1,11 @@
 // What answers take up from earlier ones, on tiny models of one layer.
 
+#include <filesystem>
+#include <fstream>
 #include <map>
 #include <memory>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -22,7 +25,9 @@ namespace coterie {
 namespace {
 
 using ::coterie::testing::Eventually;
+using ::testing::Contains;
 using ::testing::Ge;
+using ::testing::HasSubstr;
 
 constexpr int64_t kBlock = PrefixCache::kBlockTokens;
 constexpr int64_t kBudget = 400'000'000;
@@ -55,6 +60,19 @@ class AssistantPrefixesTest : public ::testing::Test {
     configuration.cache.prefix_share = share;
     configuration.learning.log_path = folder_.path("interactions.db");
     return configuration;
+  }
+  Configuration OnDisk() {
+    Configuration configuration = Settings();
+    configuration.cache.prefix_disk_bytes = 100'000'000;
+    return configuration;
+  }
+  std::vector<std::string> FilesOnDisk() const {
+    std::vector<std::string> paths;
+    std::error_code none;
+    for (const auto& entry : std::filesystem::directory_iterator(folder_.path("prefixes"), none)) {
+      if (entry.path().extension() == ".kv") paths.push_back(entry.path());
+    }
+    return paths;
   }
   static std::unique_ptr<Assistant> Open(Configuration configuration) {
     auto assistant = Assistant::Open(std::move(configuration));
@@ -189,7 +207,7 @@ TEST_F(AssistantPrefixesTest, WhatAnotherAdapterOfTheSameNameComputedIsNotTakenU
       const DeltaSnapshot other,
       LinearDeltaSet::Create(spec, "home@1", testing::TinyDeltas(spec, 2)));
   MemoryBudget budget(0);
-  const PrefixShelf shelf(budget, 0);
+  PrefixShelf shelf(budget, 0, folder_.path("prefixes"));
   const auto scope = [&](const DeltaSnapshot& adapter) {
     return shelf.PlaceFor("base", 1, adapter.get(), Activations::kInt8).scope;
   };
@@ -206,8 +224,9 @@ TEST_F(AssistantPrefixesTest, WhatIsForgottenIsGone) {
   // An answer that is under way has read it.
   bool forgot = false;
   const auto forget_once = [&](absl::string_view) {
-    if (!forgot) EXPECT_THAT(assistant->Forget(first.id), testing::IsOk());
+    if (forgot) return true;
     forgot = true;
+    EXPECT_THAT(assistant->Forget(first.id), testing::IsOk());
     return true;
   };
   COTERIE_ASSERT_OK(assistant->Generate(Ask(), forget_once, {}).status());
@@ -227,6 +246,111 @@ TEST_F(AssistantPrefixesTest, ACancelledAnswerLeavesWhatItComputed) {
   EXPECT_THAT(again.generation.n_cached_tokens, Ge(4 * kBlock));
 }
 
+// As an assistant in another process would find it.
+TEST_F(AssistantPrefixesTest, OnDiskItOutlivesTheProcess) {
+  Configuration configuration = OnDisk();
+  COTERIE_ASSERT_OK_AND_ASSIGN(const Reply first, Answer(*Open(configuration), Ask()));
+  const auto next = Open(configuration);
+  COTERIE_ASSERT_OK_AND_ASSIGN(const Reply again, Answer(*next, Ask()));
+  EXPECT_EQ(again.generation.n_cached_tokens, WholeBlocks(again.generation.n_prompt_tokens - 1));
+  EXPECT_EQ(again.generation.tokens, first.generation.tokens);
+  EXPECT_EQ(Logprobs(again), Logprobs(first));
+  EXPECT_EQ(next->Stats().prefixes.disk_tokens, again.generation.n_cached_tokens);
+  EXPECT_EQ(next->Stats().prefixes.memory.held_bytes, Charged(*next));
+  // Then it is in memory.
+  COTERIE_ASSERT_OK_AND_ASSIGN(const Reply third, Answer(*next, Ask()));
+  EXPECT_EQ(third.generation.n_cached_tokens, again.generation.n_cached_tokens);
+  EXPECT_EQ(next->Stats().prefixes.disk_tokens, again.generation.n_cached_tokens);
+  // Another file of the same name and size is another base.
+  AddModel("tiny", 3e4);
+  COTERIE_ASSERT_OK_AND_ASSIGN(const Reply other, Answer(*Open(configuration), Ask()));
+  EXPECT_EQ(other.generation.n_cached_tokens, 0);
+}
+
+TEST_F(AssistantPrefixesTest, DamageOnDiskCostsAPrefillAndNothingElse) {
+  COTERIE_ASSERT_OK_AND_ASSIGN(const Reply first, Answer(*Open(OnDisk()), Ask()));
+  ASSERT_GT(FilesOnDisk().size(), 3u);
+  for (const std::string& path : FilesOnDisk()) {
+    std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(1000);
+    file.put('x').put('y');
+  }
+  auto next = Open(OnDisk());
+  COTERIE_ASSERT_OK_AND_ASSIGN(const Reply again, Answer(*next, Ask()));
+  EXPECT_EQ(again.generation.n_cached_tokens, 0);
+  EXPECT_EQ(Logprobs(again), Logprobs(first));
+  EXPECT_EQ(next->Stats().prefixes.n_damaged, 1);
+  next.reset();  // Writes it again, as far as it is not there.
+  next = Open(OnDisk());
+  COTERIE_ASSERT_OK_AND_ASSIGN(const Reply third, Answer(*next, Ask()));
+  EXPECT_EQ(third.generation.n_cached_tokens, kBlock);
+  EXPECT_EQ(Logprobs(third), Logprobs(first));
+}
+
+TEST_F(AssistantPrefixesTest, AnAnswerThatIsNotLoggedIsNotOnDisk) {
+  Request request = Ask();
+  request.log = false;
+  const auto assistant = Open(OnDisk());
+  COTERIE_ASSERT_OK(Answer(*assistant, request).status());
+  COTERIE_ASSERT_OK_AND_ASSIGN(const Reply again, Answer(*assistant, request));
+  EXPECT_THAT(again.generation.n_cached_tokens, Ge(4 * kBlock));
+  EXPECT_EQ(assistant->Stats().prefixes.n_written, 0);
+  EXPECT_EQ(FilesOnDisk().size(), 0u);
+}
+
+TEST_F(AssistantPrefixesTest, TheKeyOfTheLogSealsWhatIsOnDisk) {
+  Configuration sealed = OnDisk(), other = OnDisk(), missing = OnDisk();
+  sealed.learning.key_file = folder_.Write("key", std::string(64, 'a'));
+  other.learning.key_file = folder_.Write("other", std::string(64, 'b'));
+  other.learning.log_path = folder_.path("other.db");
+  missing.learning.key_file = folder_.path("missing");
+  COTERIE_ASSERT_OK_AND_ASSIGN(const Reply first, Answer(*Open(sealed), Ask()));
+  const size_t n_sealed = FilesOnDisk().size();
+  ASSERT_GT(n_sealed, 3u);
+  COTERIE_ASSERT_OK_AND_ASSIGN(const Reply again, Answer(*Open(sealed), Ask()));
+  EXPECT_THAT(again.generation.n_cached_tokens, Ge(4 * kBlock));
+  EXPECT_EQ(Logprobs(again), Logprobs(first));
+  COTERIE_ASSERT_OK_AND_ASSIGN(const Reply stranger, Answer(*Open(other), Ask()));
+  EXPECT_EQ(stranger.generation.n_cached_tokens, 0);
+  EXPECT_EQ(FilesOnDisk().size(), 2 * n_sealed);
+  const auto keyless = Open(missing);
+  COTERIE_ASSERT_OK(Answer(*keyless, Ask()).status());
+  EXPECT_THAT(keyless->problems(), Contains(HasSubstr("not kept on disk")));
+  EXPECT_EQ(FilesOnDisk().size(), 2 * n_sealed);
+}
+
+TEST_F(AssistantPrefixesTest, ForgettingReachesTheDiskAndOtherProcesses) {
+  auto one = Open(OnDisk());
+  COTERIE_ASSERT_OK_AND_ASSIGN(const Reply first, Answer(*one, Ask()));
+  const auto other = Open(Settings());
+  COTERIE_ASSERT_OK(Answer(*other, Ask()).status());
+  ASSERT_TRUE(Eventually([&] { return FilesOnDisk().size() > 3; }));
+  COTERIE_ASSERT_OK(one->Forget(first.id));
+  EXPECT_EQ(FilesOnDisk().size(), 0u);
+  COTERIE_ASSERT_OK_AND_ASSIGN(const Reply again, Answer(*other, Ask()));
+  EXPECT_EQ(again.generation.n_cached_tokens, 0);
+  // An idle process does not wait for its next answer.
+  COTERIE_ASSERT_OK(one->Forget(again.id));
+  EXPECT_TRUE(Eventually([&] { return Charged(*other) == 0; }));
+}
+
+TEST_F(AssistantPrefixesTest, TheDiskHoldsNoMoreThanItMay) {
+  Configuration configuration = OnDisk();
+  configuration.cache.prefix_disk_bytes = 50'000;  // Five blocks.
+  const auto assistant = Open(configuration);
+  for (const char* text : {"a", "b", "c"}) {
+    Request request = Ask("tiny", text);
+    request.messages.front().content.insert(0, text);
+    COTERIE_ASSERT_OK(Answer(*assistant, request).status());
+  }
+  ASSERT_TRUE(Eventually([&] { return assistant->Stats().prefixes.n_written >= 9; }));
+  int64_t bytes = 0;
+  for (const std::string& path : FilesOnDisk()) {
+    bytes += static_cast<int64_t>(std::filesystem::file_size(path));
+  }
+  EXPECT_LE(bytes, 50'000);
+}
+
 // Whatever the budget, the same answers come and the same are refused.
 TEST_F(AssistantPrefixesTest, NoBudgetRefusesWhatItWouldAnswerWithout) {
   const auto keeps = Open(Settings(1));
@@ -244,8 +368,9 @@ TEST_F(AssistantPrefixesTest, NoBudgetRefusesWhatItWouldAnswerWithout) {
       const auto one = Answer(*keeps, request);
       const auto other = Answer(*keeps_nothing, request);
       EXPECT_EQ(one.status().code(), other.status().code()) << "budget " << bytes;
-      if (one.ok() && other.ok()) EXPECT_EQ(Logprobs(*one), Logprobs(*other));
-      n_answered += one.ok();
+      if (!one.ok() || !other.ok()) continue;
+      EXPECT_EQ(Logprobs(*one), Logprobs(*other));
+      ++n_answered;
     }
     EXPECT_LE(keeps->Stats().budget.used_bytes, bytes);
   }

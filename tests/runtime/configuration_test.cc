@@ -93,6 +93,7 @@ TEST(ConfigurationTest, TheUseOfMemoryIsConfigured) {
     prefetch = true
     pressure = false
     prefix_share = 0.25
+    prefix_disk = "1GB"
     request_log = "log/requests.jsonl"
     [queue]
     max_waiting = 3
@@ -115,6 +116,7 @@ TEST(ConfigurationTest, TheUseOfMemoryIsConfigured) {
   EXPECT_TRUE(c.cache.prefetch);
   EXPECT_FALSE(c.cache.pressure);
   EXPECT_EQ(c.cache.prefix_share, 0.25);
+  EXPECT_EQ(c.cache.prefix_disk_bytes, 1'000'000'000);
   EXPECT_EQ(c.cache.request_log, "/etc/log/requests.jsonl");
   EXPECT_EQ(c.queue.max_waiting, 3);
   EXPECT_EQ(c.queue.max_running, 2);

@@ -25,6 +25,7 @@ FILES = {
     "$COTERIE_HOME/measurements.json": "what `coterie bench value --write` found, for routing",
     "$COTERIE_HOME/adapters": "versions of adapters, with what they were trained on",
     "$COTERIE_HOME/interactions.db": "what was asked, answered and said of it (docs/feedback.md)",
+    "$COTERIE_HOME/prefixes": "what prompts begin with, if prefix_disk is set (docs/prefixes.md)",
     "coterie.toml": "experts, domains, budget and server (--config; docs/experts.md)",
 }
 

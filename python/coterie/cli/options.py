@@ -39,8 +39,8 @@ Config = Annotated[
     typer.Option(
         "--config",
         metavar="FILE",
-        help="A coterie.toml that names experts, budget and more. Without one, every model of the "
-        "store is an expert.",
+        help="A coterie.toml that names experts, budget, what is kept of prompts and more. Without "
+        "one, every model of the store is an expert.",
     ),
 ]
 Threads = Annotated[

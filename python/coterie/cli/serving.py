@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
             "coterie serve --port 0 --json",
             "COTERIE_API_KEY=secret coterie serve --host 0.0.0.0 --allow-host my.machine",
             environment=(*ANSWERING, "COTERIE_API_KEY"),
-            files=("coterie.toml",),
+            files=("coterie.toml", "$COTERIE_HOME/prefixes"),
         ),
     )(serve)
 
