@@ -40,79 +40,88 @@ uint64_t SumOf(const uint64_t* values, int64_t n) {
 }
 
 #if defined(__x86_64__)
-constexpr int kChains = 12;  // Enough independent sums to hide the latency.
+// Sums that hide the latency of one, named one by one: an array of them would be kept in memory.
+#define COTERIE_TWELVE(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7) DO(8) DO(9) DO(10) DO(11)
+constexpr int kChains = 12;
 
-__attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni"))) int64_t Avx512Macs(int64_t n) {
-  __m512i sums[kChains];
-  for (int i = 0; i < kChains; ++i) sums[i] = _mm512_set1_epi32(i);
+__attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni"))) int64_t Avx512Int8Macs(int64_t n) {
   const __m512i a = _mm512_set1_epi8(3), b = _mm512_set1_epi8(5);
-  for (int64_t i = 0; i < n; ++i) {
-#pragma GCC unroll 12
-    for (int c = 0; c < kChains; ++c) {
-      sums[c] = _mm512_dpbusd_epi32(sums[c], a, b);
-      asm volatile("" : "+v"(sums[c]));
-    }
+#define COTERIE_DECLARE(i) __m512i sum##i = _mm512_setzero_si512();
+#define COTERIE_STEP(i)                       \
+  sum##i = _mm512_dpbusd_epi32(sum##i, a, b); \
+  asm volatile("" : "+v"(sum##i));
+  COTERIE_TWELVE(COTERIE_DECLARE)
+  for (int64_t at = 0; at < n; ++at) {
+    COTERIE_TWELVE(COTERIE_STEP)
   }
+#undef COTERIE_DECLARE
+#undef COTERIE_STEP
   return n * kChains * 64;
 }
 
-__attribute__((target("avx2"))) int64_t Avx2Macs(int64_t n) {
-  __m256i sums[kChains];
-  for (int i = 0; i < kChains; ++i) sums[i] = _mm256_set1_epi32(i);
-  __m256i a = _mm256_set1_epi8(3);
-  const __m256i b = _mm256_set1_epi8(5), ones = _mm256_set1_epi16(1);
-  for (int64_t i = 0; i < n; ++i) {
-#pragma GCC unroll 12
-    for (int c = 0; c < kChains; ++c) {
-      asm volatile("" : "+x"(a));
-      sums[c] = _mm256_add_epi32(sums[c], _mm256_madd_epi16(_mm256_maddubs_epi16(a, b), ones));
-    }
-  }
-  for (int c = 0; c < kChains; ++c) asm volatile("" : "+x"(sums[c]));
-  return n * kChains * 32;
-}
-
 __attribute__((target("avx512f,avx512bf16"))) int64_t Avx512BF16Macs(int64_t n) {
-  __m512 sums[kChains];
-  for (int i = 0; i < kChains; ++i) sums[i] = _mm512_setzero_ps();
-  const __m512bh a = (__m512bh)_mm512_set1_epi16(0x3f80), b = a;
-  for (int64_t i = 0; i < n; ++i) {
-#pragma GCC unroll 12
-    for (int c = 0; c < kChains; ++c) {
-      sums[c] = _mm512_dpbf16_ps(sums[c], a, b);
-      asm volatile("" : "+v"(sums[c]));
-    }
+  const __m512bh a = (__m512bh)_mm512_set1_epi16(0x3f80);
+#define COTERIE_DECLARE(i) __m512 sum##i = _mm512_setzero_ps();
+#define COTERIE_STEP(i)                    \
+  sum##i = _mm512_dpbf16_ps(sum##i, a, a); \
+  asm volatile("" : "+v"(sum##i));
+  COTERIE_TWELVE(COTERIE_DECLARE)
+  for (int64_t at = 0; at < n; ++at) {
+    COTERIE_TWELVE(COTERIE_STEP)
   }
+#undef COTERIE_DECLARE
+#undef COTERIE_STEP
   return n * kChains * 32;
 }
 
 __attribute__((target("avx512f"))) int64_t Avx512F32Macs(int64_t n) {
-  __m512 sums[kChains];
-  for (int i = 0; i < kChains; ++i) sums[i] = _mm512_setzero_ps();
   const __m512 a = _mm512_set1_ps(0.5f);
-  for (int64_t i = 0; i < n; ++i) {
-#pragma GCC unroll 12
-    for (int c = 0; c < kChains; ++c) {
-      sums[c] = _mm512_fmadd_ps(sums[c], a, a);
-      asm volatile("" : "+v"(sums[c]));
-    }
+#define COTERIE_DECLARE(i) __m512 sum##i = _mm512_setzero_ps();
+#define COTERIE_STEP(i)                   \
+  sum##i = _mm512_fmadd_ps(sum##i, a, a); \
+  asm volatile("" : "+v"(sum##i));
+  COTERIE_TWELVE(COTERIE_DECLARE)
+  for (int64_t at = 0; at < n; ++at) {
+    COTERIE_TWELVE(COTERIE_STEP)
   }
+#undef COTERIE_DECLARE
+#undef COTERIE_STEP
   return n * kChains * 16;
 }
 
-__attribute__((target("avx2,fma"))) int64_t Avx2F32Macs(int64_t n) {
-  __m256 sums[kChains];
-  for (int i = 0; i < kChains; ++i) sums[i] = _mm256_setzero_ps();
-  const __m256 a = _mm256_set1_ps(0.5f);
-  for (int64_t i = 0; i < n; ++i) {
-#pragma GCC unroll 12
-    for (int c = 0; c < kChains; ++c) {
-      sums[c] = _mm256_fmadd_ps(sums[c], a, a);
-      asm volatile("" : "+x"(sums[c]));
-    }
+__attribute__((target("avx2"))) int64_t Avx2Int8Macs(int64_t n) {
+  __m256i a = _mm256_set1_epi8(3);
+  const __m256i b = _mm256_set1_epi8(5), ones = _mm256_set1_epi16(1);
+#define COTERIE_DECLARE(i) __m256i sum##i = _mm256_setzero_si256();
+#define COTERIE_STEP(i)                                                                   \
+  sum##i = _mm256_add_epi32(sum##i, _mm256_madd_epi16(_mm256_maddubs_epi16(a, b), ones)); \
+  asm volatile("" : "+x"(a));                                                             \
+  asm volatile("" : "+x"(sum##i));
+  COTERIE_TWELVE(COTERIE_DECLARE)
+  for (int64_t at = 0; at < n; ++at) {
+    COTERIE_TWELVE(COTERIE_STEP)
   }
+#undef COTERIE_DECLARE
+#undef COTERIE_STEP
+  return n * kChains * 32;
+}
+
+__attribute__((target("avx2,fma"))) int64_t Avx2F32Macs(int64_t n) {
+  const __m256 a = _mm256_set1_ps(0.5f);
+#define COTERIE_DECLARE(i) __m256 sum##i = _mm256_setzero_ps();
+#define COTERIE_STEP(i)                   \
+  sum##i = _mm256_fmadd_ps(sum##i, a, a); \
+  asm volatile("" : "+x"(sum##i));
+  COTERIE_TWELVE(COTERIE_DECLARE)
+  for (int64_t at = 0; at < n; ++at) {
+    COTERIE_TWELVE(COTERIE_STEP)
+  }
+#undef COTERIE_DECLARE
+#undef COTERIE_STEP
   return n * kChains * 8;
 }
+
+#undef COTERIE_TWELVE
 
 int64_t F32Macs(int64_t n) {
   if (__builtin_cpu_supports("avx512f")) return Avx512F32Macs(n);
@@ -121,8 +130,8 @@ int64_t F32Macs(int64_t n) {
 }
 int64_t BF16Macs(int64_t n) { return __builtin_cpu_supports("avx512bf16") ? Avx512BF16Macs(n) : 0; }
 int64_t Int8Macs(int64_t n) {
-  if (__builtin_cpu_supports("avx512vnni")) return Avx512Macs(n);
-  if (__builtin_cpu_supports("avx2")) return Avx2Macs(n);
+  if (__builtin_cpu_supports("avx512vnni")) return Avx512Int8Macs(n);
+  if (__builtin_cpu_supports("avx2")) return Avx2Int8Macs(n);
   return 0;
 }
 #else

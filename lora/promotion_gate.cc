@@ -9,15 +9,15 @@
 namespace coterie {
 namespace {
 
-// Two-sided 95 % quantiles of Student's t by degrees of freedom 1 to 30; 1.96 and a little beyond.
-constexpr double kT95[] = {12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
-                           2.201,  2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086,
-                           2.080,  2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042};
+// Two-sided 99 % quantiles of Student's t by degrees of freedom 1 to 30; 2.576 and a little beyond.
+constexpr double kT99[] = {63.657, 9.925, 5.841, 4.604, 4.032, 3.707, 3.499, 3.355, 3.250, 3.169,
+                           3.106,  3.055, 3.012, 2.977, 2.947, 2.921, 2.898, 2.878, 2.861, 2.845,
+                           2.831,  2.819, 2.807, 2.797, 2.787, 2.779, 2.771, 2.763, 2.756, 2.750};
 
-double T95(int64_t degrees) {
-  const int64_t n = static_cast<int64_t>(std::size(kT95));
-  if (degrees <= n) return kT95[std::max<int64_t>(degrees, 1) - 1];
-  return 1.96 + 2.5 / static_cast<double>(degrees);
+double T99(int64_t degrees) {
+  const int64_t n = static_cast<int64_t>(std::size(kT99));
+  if (degrees <= n) return kT99[std::max<int64_t>(degrees, 1) - 1];
+  return 2.576 + 5.2 / static_cast<double>(degrees);
 }
 
 double PerToken(const Trainer::Likelihood& likelihood) {
@@ -53,8 +53,8 @@ PairedMean MeanOfDifferences(absl::Span<const double> before, absl::Span<const d
     squares += deviation * deviation;
   }
   const double error = out.n > 1 ? std::sqrt(squares / (n - 1) / n) : INFINITY;
-  out.low = out.mean - T95(out.n - 1) * error;
-  out.high = out.mean + T95(out.n - 1) * error;
+  out.low = out.mean - T99(out.n - 1) * error;
+  out.high = out.mean + T99(out.n - 1) * error;
   return out;
 }
 
@@ -69,7 +69,7 @@ GateReport JudgeCandidate(absl::Span<const Trainer::Likelihood> incumbent,
   report.held_out_after = MeanOverTokens(candidate);
   report.forgetting = MeanOverTokens(general_candidate) - MeanOverTokens(general_base);
   const std::string gain =
-      absl::StrFormat("%+.3f nats a token on %d held-out cases (95%% interval %+.3f to %+.3f)",
+      absl::StrFormat("%+.3f nats a token on %d held-out cases (99%% interval %+.3f to %+.3f)",
                       report.gain.mean, report.gain.n, report.gain.low, report.gain.high);
   if (report.gain.n < options.least_cases) {
     report.verdict =
@@ -77,6 +77,10 @@ GateReport JudgeCandidate(absl::Span<const Trainer::Likelihood> incumbent,
                         report.gain.n, options.least_cases);
   } else if (!(report.gain.low > 0)) {
     report.verdict = "no gain yet: " + gain + " is within the noise";
+  } else if (!(report.gain.low > options.least_gain)) {
+    report.verdict =
+        absl::StrFormat("no gain yet: %s may be less than the %.2f that is worth a change", gain,
+                        options.least_gain);
   } else if (!(report.forgetting <= options.largest_forgetting)) {
     report.verdict =
         absl::StrFormat("no gain yet: general text would lose %.3f nats a token, more than %.3f",

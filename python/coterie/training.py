@@ -80,7 +80,7 @@ class TrainingReport:
     examples: int
     held_out: int
     gain: float  # On cases held back, against what answered before,
-    gain_interval: tuple[float, float]  # with its 95 % interval.
+    gain_interval: tuple[float, float]  # with its 99 % interval.
     held_out_before: float
     held_out_after: float
     forgetting: float  # On general text, against the base.

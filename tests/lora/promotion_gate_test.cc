@@ -38,10 +38,18 @@ TEST(PromotionGateTest, NoiseIsPromotedSeldomAndRealGainsMostly) {
   int n_noise = 0, n_real = 0;
   for (uint32_t seed = 0; seed < 200; ++seed) {
     n_noise += JudgeCandidate(before, Better(before, 0, seed), general, general, {}).promote;
-    n_real += JudgeCandidate(before, Better(before, 0.3, seed), general, general, {}).promote;
+    n_real += JudgeCandidate(before, Better(before, 0.4, seed), general, general, {}).promote;
   }
-  EXPECT_LE(n_noise, 12);  // 2.5 % expected.
+  EXPECT_LE(n_noise, 4);  // 0.5 % expected.
   EXPECT_GE(n_real, 180);
+}
+
+TEST(PromotionGateTest, ACertainGainThatIsTinyIsNoReasonForANewVersion) {
+  const Likelihoods before = Constant(20, 2), general = Constant(4, 3);
+  const GateReport tiny = JudgeCandidate(before, Constant(20, 1.99), general, general, {});
+  EXPECT_FALSE(tiny.promote);
+  EXPECT_THAT(tiny.verdict, HasSubstr("worth a change"));
+  EXPECT_TRUE(JudgeCandidate(before, Constant(20, 1.97), general, general, {}).promote);
 }
 
 TEST(PromotionGateTest, ForgettingAndFewCasesStandAgainstIt) {
