@@ -1,6 +1,7 @@
 #include "experts/sequence_batch.h"
 
 #include <algorithm>
+#include <bit>
 #include <numeric>
 #include <utility>
 
@@ -175,7 +176,7 @@ bool SequenceBatch::RunShared(absl::Span<Call* const> calls) {
     slices.push_back(call->slice);
     rank = std::max(rank, call->scratch.max_rank());
   }
-  if (!HaveScratch(rank)) return false;
+  if (!HaveScratch(static_cast<int64_t>(calls.size()), rank)) return false;
   if (!expert_.Forward(slices, activations_, pool_, *scratch_).ok()) return false;
   std::vector<Call*> with_logits;
   for (Call* call : calls) {
@@ -190,18 +191,26 @@ bool SequenceBatch::RunShared(absl::Span<Call* const> calls) {
   return true;
 }
 
-// Room for any shared pass with adapters of this rank.
-bool SequenceBatch::HaveScratch(int64_t rank) {
-  if (scratch_ && scratch_->max_rank() >= rank) return true;
+// Room for a shared pass of so many sequences with adapters of this rank.
+bool SequenceBatch::HaveScratch(int64_t n_sequences, int64_t rank) {
+  // Most of it is logits, a row a sequence: it grows with the batch, by doubling.
+  int64_t n =
+      std::min<int64_t>(options_.max_sequences,
+                        static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(n_sequences))));
+  if (scratch_) {
+    n = std::max(n, scratch_->max_logit_rows());
+    rank = std::max(rank, scratch_->max_rank());
+    if (n == scratch_->max_logit_rows() && rank == scratch_->max_rank()) return true;
+  }
   scratch_.reset();
   scratch_bytes_.Release();
-  const int64_t max_tokens = std::max<int64_t>(options_.max_tokens, options_.max_sequences);
+  const int64_t max_tokens = std::max(options_.max_tokens, n);
   absl::StatusOr<Reservation> bytes = budget_.Reserve(
-      Purpose::kScratch, DecoderScratch::Bytes(expert_.spec(), max_tokens, options_.max_sequences,
-                                               pool_.n_workers(), rank));
+      Purpose::kScratch,
+      DecoderScratch::Bytes(expert_.spec(), max_tokens, n, pool_.n_workers(), rank));
   if (!bytes.ok()) return false;
   scratch_bytes_ = *std::move(bytes);
-  scratch_.emplace(expert_.spec(), max_tokens, options_.max_sequences, pool_.n_workers(), rank);
+  scratch_.emplace(expert_.spec(), max_tokens, n, pool_.n_workers(), rank);
   return true;
 }
 

@@ -120,7 +120,7 @@ class SequenceBatch {
 
   void RunAlone(Call& call) const;
   bool RunShared(absl::Span<Call* const> calls);
-  bool HaveScratch(int64_t rank);
+  bool HaveScratch(int64_t n_sequences, int64_t rank);
 
   const Expert& expert_;
   WorkerPool& pool_;
