@@ -3,7 +3,7 @@
 #   make test          builds and runs every test
 #   make test-peers    adapters and gradients against PEFT and llama.cpp: PEER=PYTHON, see docs/adapters.md
 #   make test-torch    the trainer on LibTorch against the CPU's: TORCH=PYTHON, see docs/gpu.md
-#   make bench         measures; PEER=PYTHON sets llama.cpp beside it
+#   make bench         measures; PEER=PYTHON sets llama.cpp beside it, WRITE=docs writes docs/performance.md
 #   make fuzz          runs every fuzzer for a minute (SECONDS=...)
 #   make sanitize      the tests under AddressSanitizer and UndefinedBehaviorSanitizer
 #   make sanitize-threads   those with threads under ThreadSanitizer
@@ -62,7 +62,7 @@ test-torch: setup
 	@COTERIE_TORCH_DEVICE=$(or $(DEVICE),torch:cpu) ctest --test-dir build/torch -L torch --output-on-failure
 
 bench: build models
-	@.venv/bin/python bench/run.py $(if $(PEER),--peer $(PEER))
+	@.venv/bin/python bench/run.py $(if $(PEER),--peer $(PEER)) $(if $(WRITE),--write $(WRITE) --random)
 
 stub: install
 	@.venv/bin/pybind11-stubgen coterie._coterie -o build/stub >/dev/null

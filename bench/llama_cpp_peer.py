@@ -1,6 +1,6 @@
 """Speed of llama.cpp on one file, through llama-cpp-python's C interface: one JSON object.
 
-    llama_cpp_peer.py MODEL.gguf [N_PROMPT=512] [N_GENERATE=64] [N_REPEAT=5]
+    llama_cpp_peer.py MODEL.gguf [N_PROMPT=512] [N_GENERATE=64] [N_REPEAT=5] [DEPTH=0]
     llama_cpp_peer.py --batch MODEL.gguf [N_GENERATE=32] [N_REPEAT=3] [N_PROMPT=32]
 
 Needs `pip install llama-cpp-python==0.3.36`, which builds llama.cpp for this CPU (10 minutes on two
@@ -53,7 +53,7 @@ def main() -> None:
     if sys.argv[1] == "--batch":
         measure_batches(sys.argv[2], *numbers_from(3, (32, 3, 32)))
     else:
-        measure_one(sys.argv[1], *numbers_from(2, (512, 64, 5)))
+        measure_one(sys.argv[1], *numbers_from(2, (512, 64, 5, 0)))
 
 
 def numbers_from(first: int, fallbacks: tuple[int, ...]) -> list[int]:
@@ -98,9 +98,9 @@ def measure_batches(path: str, n_generate: int, n_repeat: int, n_prompt: int) ->
     print(json.dumps({"threads": len(os.sched_getaffinity(0)), "passes": passes}))
 
 
-def measure_one(path: str, n_prompt: int, n_generate: int, n_repeat: int) -> None:
+def measure_one(path: str, n_prompt: int, n_generate: int, n_repeat: int, depth: int) -> None:
     start = time.perf_counter()
-    context = open_context(path, 512, max(n_prompt, n_generate) + 8, 1)
+    context = open_context(path, 512, depth + max(n_prompt, n_generate) + 8, 1)
     memory = llama_cpp.llama_get_memory(context)
 
     def run(ids: list[int]) -> None:
@@ -116,6 +116,9 @@ def measure_one(path: str, n_prompt: int, n_generate: int, n_repeat: int) -> Non
         run(tokens(n_prompt))
         prefill.append(n_prompt / (time.perf_counter() - begin))
         llama_cpp.llama_memory_clear(memory, True)
+        context_tokens = tokens(depth)
+        for first in range(0, depth, 512):
+            run(context_tokens[first : first + 512])
         begin = time.perf_counter()
         for token in tokens(n_generate):
             run([token])

@@ -155,11 +155,14 @@ class Times:
         if reply.text != self._text:
             raise SystemExit(f"{self._model}, {kind}: {reply.text!r} instead of {self._text!r}")
 
+    def samples(self, kind: str, what: str) -> list[float]:
+        """`what`: "first_token" or "load", in ms."""
+        return [getattr(reply.timings, f"{what}_ms") for reply in self._replies[kind]]
+
     def show(self) -> None:
         for kind, replies in self._replies.items():
             first, load = (
-                statistics.median(getattr(reply.timings, f"{what}_ms") for reply in replies)
-                for what in ("first_token", "load")
+                statistics.median(self.samples(kind, what)) for what in ("first_token", "load")
             )
             usage = replies[-1].usage
             print(

@@ -32,9 +32,9 @@ def text(machine: dict[str, Any], rows: Sequence[Row], command: str) -> str:
         "# Performance",
         "",
         f"Written by `{command}`: run it to have your machine's. Every sample is in",
-        "[performance.json](performance.json). llama.cpp is that of llama-cpp-python, built for this",
-        "CPU, on the same files with the same threads, in turn (A B A B). A bar is a multiple of",
-        "llama.cpp or a most; in decoding it is no more than 92 % of what the read bandwidth allows.",
+        "[performance.json](performance.json). llama.cpp is that of llama-cpp-python, built for",
+        "this CPU, on the same files with the same threads, in turn (A B A B). A bar is a multiple",
+        "of llama.cpp or a most; in decoding it is no more than 92 % of what reading allows.",
         "",
         *machine_table(machine),
     ]
@@ -48,9 +48,7 @@ def text(machine: dict[str, Any], rows: Sequence[Row], command: str) -> str:
 
 
 def machine_table(machine: dict[str, Any]) -> list[str]:
-    gmacs = {
-        name: machine[f"{name}_macs_per_second"] / 1e9 for name in ("int8", "bf16", "f32")
-    }
+    gmacs = {name: machine[f"{name}_macs_per_second"] / 1e9 for name in ("int8", "bf16", "f32")}
     return [
         "| machine | |",
         "|---|---|",

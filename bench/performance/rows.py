@@ -17,7 +17,9 @@ class Row:
     ours: list[float]  # Samples; the median counts, or for a p95 or p99 the one value.
     theirs: list[float] = field(default_factory=list)  # The peer's, in turn with ours.
     bar: float | None = None
-    better: Literal["times", "lower"] = "times"  # The bar: at least so many times the peer, or most.
+    better: Literal["times", "lower"] = (
+        "times"  # The bar: at least so many times the peer, or most.
+    )
     limit: float | None = None  # What the machine allows at most, in the same unit.
     limited_by: str = ""
 

@@ -57,9 +57,7 @@ def measure(model: str, path: Path, peer: Peer, rounds: int) -> list[Row]:
         run["decode_tokens_per_second"] / run["adapter_decode_tokens_per_second"] - 1
         for run in runs[0]
     ]
-    cost = Row(
-        model, "decode cost of a rank-8 adapter", "", adapted, [], MAX_ADAPTER_COST, "lower"
-    )
+    cost = Row(model, "decode cost of a rank-8 adapter", "", adapted, [], MAX_ADAPTER_COST, "lower")
     return [prefill, decode, deep, cost, *one_process(model, path)]
 
 
@@ -67,9 +65,7 @@ def one_process(model: str, path: Path) -> list[Row]:
     """How evenly tokens come, and what is resident beyond what must be."""
     runs = [ours("session_bench", path) for _ in range(3)]
     gaps = [run["token_ms_p99"] / run["token_ms_median"] for run in runs]
-    beyond = [
-        run["peak_resident_bytes"] - run["tensor_bytes"] - run["kv_bytes"] for run in runs
-    ]
+    beyond = [run["peak_resident_bytes"] - run["tensor_bytes"] - run["kv_bytes"] for run in runs]
     return [
         Row(model, "time between tokens, p99 over median", "", gaps, [], MAX_GAP_RATIO, "lower"),
         Row(

@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 
 import coterie
-
 from performance.rows import Row
 
 # Some 20 tokens once a template is around them.
