@@ -9,6 +9,7 @@
 #include "absl/strings/string_view.h"
 
 #include "core/formats/gguf_file.h"
+#include "core/kernels/kernels.h"
 
 namespace coterie {
 
@@ -69,7 +70,9 @@ struct ArchSpec {
     return !windowed.empty() && windowed[static_cast<size_t>(layer)];
   }
   // Bytes of f16 keys and values for n_tokens.
-  int64_t KvBytes(int64_t n_tokens) const { return 2 * 2 * n_layers * d_kv() * n_tokens; }
+  int64_t KvBytes(int64_t n_tokens) const {
+    return 2 * 2 * n_layers * d_kv() * WholeKeyTiles(n_tokens);
+  }
 
   // Reads and checks the description that a GGUF file carries. kUnimplemented for an architecture
   // or a RoPE scaling that has no implementation here, kDataLoss for values that contradict each

@@ -295,7 +295,7 @@ void CpuDecoder::PrepareAndAppend(int64_t layer, const LayerWeights& w, int64_t 
   for (int64_t h = 0; h < spec_.n_kv_heads; ++h) {
     float* k = at_.k + row * spec_.d_kv() + h * head_dim;
     PrepareHead(k, w.k_norm, cos, sin);
-    kernels_.f32_to_f16(k, head_dim, kv.keys(layer, h) + position * head_dim);
+    kernels_.put_key(k, head_dim, position, kv.keys(layer, h));
     kernels_.f32_to_f16(at_.v + row * spec_.d_kv() + h * head_dim, head_dim,
                         kv.values(layer, h) + position * head_dim);
   }
@@ -304,15 +304,20 @@ void CpuDecoder::PrepareAndAppend(int64_t layer, const LayerWeights& w, int64_t 
 void CpuDecoder::Attend(int64_t layer) {
   const int64_t group = spec_.n_heads / spec_.n_kv_heads;
   const int64_t n_tiles = static_cast<int64_t>(tiles_.size());
-  pool_.Run(n_tiles * spec_.n_kv_heads, [&](int64_t piece, int worker) {
-    const AttentionTile& tile = tiles_[static_cast<size_t>(piece / spec_.n_kv_heads)];
-    const int64_t kv_head = piece % spec_.n_kv_heads;
+  // Where keys have too few heads for all workers, two read them for half of the query heads each.
+  const bool halve = n_tiles * spec_.n_kv_heads < pool_.n_workers() && group % 2 == 0;
+  const int64_t n_heads = halve ? group / 2 : group;
+  const int64_t n_parts = spec_.n_heads / n_heads;
+  pool_.Run(n_tiles * n_parts, [&](int64_t piece, int worker) {
+    const AttentionTile& tile = tiles_[static_cast<size_t>(piece / n_parts)];
+    const int64_t head = piece % n_parts * n_heads;
+    const int64_t kv_head = head / group;
     KvCache& kv = *slices_[tile.slice].kv;
     const int64_t first =
-        (first_row_[tile.slice] + tile.begin) * spec_.d_q() + kv_head * group * spec_.head_dim;
+        (first_row_[tile.slice] + tile.begin) * spec_.d_q() + head * spec_.head_dim;
     AttentionArgs args;
     args.n_tokens = tile.n_tokens;
-    args.n_heads = group;
+    args.n_heads = n_heads;
     args.head_dim = spec_.head_dim;
     args.first_position = tile.n_kv - tile.n_tokens;
     args.n_kv = tile.n_kv;

@@ -13,6 +13,7 @@ KvCache::KvCache(const ArchSpec& spec, int64_t capacity_tokens)
       n_planes_(2 * spec.n_layers * spec.n_kv_heads),
       head_dim_(spec.head_dim),
       capacity_tokens_(capacity_tokens),
+      plane_tokens_(WholeKeyTiles(capacity_tokens)),
       buffer_(spec.KvBytes(capacity_tokens)) {}
 
 void KvCache::Extend(int64_t n) {

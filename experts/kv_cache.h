@@ -21,7 +21,8 @@ class KvCache {
   int64_t n_tokens() const { return n_tokens_; }
   int64_t capacity_tokens() const { return capacity_tokens_; }
 
-  // Keys or values of one layer and head, [capacity, head_dim].
+  // Keys or values of one layer and head: keys in tiles (core/kernels/kernels.h), values
+  // [capacity, head_dim].
   uint16_t* keys(int64_t layer, int64_t kv_head) { return At(2 * layer, kv_head); }
   uint16_t* values(int64_t layer, int64_t kv_head) { return At(2 * layer + 1, kv_head); }
 
@@ -45,18 +46,19 @@ class KvCache {
 
  private:
   uint16_t* At(int64_t plane, int64_t kv_head) {
-    return buffer_.as<uint16_t>() + (plane * n_kv_heads_ + kv_head) * capacity_tokens_ * head_dim_;
+    return buffer_.as<uint16_t>() + (plane * n_kv_heads_ + kv_head) * plane_tokens_ * head_dim_;
   }
   int64_t block_plane_bytes() const { return 2 * kBlockTokens * head_dim_; }
   // Of the first token of a block in one plane, in bytes.
   int64_t OffsetOf(int64_t plane, int64_t index) const {
-    return 2 * (plane * capacity_tokens_ + index * kBlockTokens) * head_dim_;
+    return 2 * (plane * plane_tokens_ + index * kBlockTokens) * head_dim_;
   }
 
   int64_t n_kv_heads_;
   int64_t n_planes_;  // Keys and values of all layers and heads.
   int64_t head_dim_;
   int64_t capacity_tokens_;
+  int64_t plane_tokens_;  // Whole tiles of them.
   int64_t n_tokens_ = 0;
   AlignedBuffer buffer_;
 };

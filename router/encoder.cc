@@ -74,10 +74,10 @@ void Encoder::Attend(const Layer& layer, int64_t n_tokens, const Scratch& s) con
   const int64_t d = shape_.d_model, head_dim = shape_.head_dim();
   ForEach(shape_.n_heads, [&](int64_t head, int worker) {
     const float* q = s.qkv + head * head_dim;
-    uint16_t* k = s.keys + head * n_tokens * head_dim;
+    uint16_t* k = s.keys + head * WholeKeyTiles(n_tokens) * head_dim;
     uint16_t* v = s.values + head * n_tokens * head_dim;
     for (int64_t t = 0; t < n_tokens; ++t) {
-      kernels_.f32_to_f16(q + t * 3 * d + d, head_dim, k + t * head_dim);
+      kernels_.put_key(q + t * 3 * d + d, head_dim, t, k);
       kernels_.f32_to_f16(q + t * 3 * d + 2 * d, head_dim, v + t * head_dim);
     }
     AttentionArgs args;

@@ -55,7 +55,7 @@ struct Encoder::Scratch {
     take(attended, n * row);
     take(qkv, 3 * n * row);
     take(hidden, n * shape.d_ff * static_cast<int64_t>(sizeof(float)));
-    take(keys, n * row / 2);
+    take(keys, WholeKeyTiles(n) * row / 2);
     take(values, n * row / 2);
     const int64_t widest = shape.d_model > shape.d_ff ? shape.d_model : shape.d_ff;
     take(quantized, QuantizedActivations::Bytes(n, widest));

@@ -16,7 +16,7 @@ namespace coterie {
 namespace {
 
 constexpr absl::string_view kMagic = "coterieP";
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 2;  // 2: keys in tiles.
 constexpr size_t kNameBytes = 64;
 constexpr size_t kChecksumAt = kMagic.size() + 16 + kNameBytes;
 constexpr size_t kHeadBytes = kChecksumAt + sizeof(uint64_t);

@@ -56,7 +56,9 @@ std::vector<BlockFile> FilesOf(const std::string& folder) {
   std::error_code error;
   for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
     const std::string name = it->path().filename().string();
-    BlockFile file{.path = it->path().string(), .is_leftover = !absl::EndsWith(name, kSuffix)};
+    BlockFile file;
+    file.path = it->path().string();
+    file.is_leftover = !absl::EndsWith(name, kSuffix);
     if (file.is_leftover && !absl::StrContains(name, absl::StrCat(kSuffix, "."))) continue;
     struct stat info;
     if (::lstat(file.path.c_str(), &info) != 0) continue;

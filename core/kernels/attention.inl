@@ -2,17 +2,16 @@
 // Gimelshein, "Online normalizer calculation for softmax", 2018).
 //
 // Keys go in blocks of 64, at multiples of 64, so that a token's result does not depend on its
-// batch. A block is converted to f32 once, keys turned to [dimension][key]; then every query row
-// (token and head) of the call takes it in: scores, running maximum and sum, values.
+// batch. Every query row (token and head) of the call takes a block in: scores, running maximum and
+// sum, values. For many rows a block is converted to f32 once; few read it as it is stored.
 
 namespace coterie {
 namespace {
 
 struct AttentionScratch {
   int64_t padded_dim;  // head_dim rounded up to whole vectors.
-  float* keys;         // [padded_dim][kKeyBlock]
+  float* keys;         // [head_dim][kKeyBlock]
   float* values;       // [kKeyBlock][padded_dim]
-  float* rows;         // [kLanes][padded_dim]
   float* scores;       // [kQueryTile][kKeyBlock]
   float* maxima;       // [n_tokens * n_heads]
   float* sums;         // [n_tokens * n_heads]
@@ -23,11 +22,25 @@ inline AttentionScratch PlaceScratch(const AttentionArgs& args) {
   s.padded_dim = (args.head_dim + kLanes - 1) / kLanes * kLanes;
   s.keys = args.scratch;
   s.values = s.keys + kKeyBlock * s.padded_dim;
-  s.rows = s.values + kKeyBlock * s.padded_dim;
-  s.scores = s.rows + kLanes * s.padded_dim;
+  s.scores = s.values + kKeyBlock * s.padded_dim;
   s.maxima = s.scores + kQueryTile * kKeyBlock;
   s.sums = s.maxima + args.n_tokens * args.n_heads;
   return s;
+}
+
+// Dimension d of the block of keys from `first` on.
+static_assert(kKeyTile == kKeyBlock);
+inline const uint16_t* KeysAt(const AttentionArgs& args, int64_t first, int64_t d) {
+  return args.k + first * args.head_dim + d * kKeyTile;
+}
+
+void PutKey(const float* key, int64_t head_dim, int64_t position, uint16_t* keys) {
+  uint16_t* to = keys + position / kKeyTile * head_dim * kKeyTile + position % kKeyTile;
+  for (int64_t d = 0; d < head_dim; d += kLanes) {
+    alignas(64) uint16_t rounded[kLanes];
+    StoreF16(rounded, LoadN(key + d, head_dim - d));
+    for (int64_t i = 0; i < kLanes && d + i < head_dim; ++i) to[(d + i) * kKeyTile] = rounded[i];
+  }
 }
 
 inline void ConvertRow(const uint16_t* from, int64_t n, float* to) {
@@ -40,35 +53,41 @@ inline void ZeroRow(float* to, int64_t n) {
   for (int64_t i = 0; i < n; i += kLanes) Store(to + i, Set1(0.0f));
 }
 
-// Converts keys and values [first, first + kKeyBlock); those beyond n_kv become zeros.
-void LoadKeyBlock(const AttentionArgs& args, int64_t first, const AttentionScratch& s) {
-  const int64_t n = args.n_kv - first < kKeyBlock ? args.n_kv - first : kKeyBlock;
-  for (int64_t j = 0; j < kKeyBlock; ++j) {
-    float* value = s.values + j * s.padded_dim;
-    if (j < n) {
-      ConvertRow(args.v + (first + j) * args.head_dim, args.head_dim, value);
-    } else {
-      ZeroRow(value, s.padded_dim);
-    }
-  }
-  for (int64_t j = 0; j < kKeyBlock; j += kLanes) {
-    for (int64_t r = 0; r < kLanes; ++r) {
-      float* row = s.rows + r * s.padded_dim;
-      if (j + r < n) {
-        ConvertRow(args.k + (first + j + r) * args.head_dim, args.head_dim, row);
-      } else {
-        ZeroRow(row, s.padded_dim);
-      }
-    }
-    for (int64_t d = 0; d < s.padded_dim; d += kLanes) {
-      uint8_t* to[kLanes];
-      for (int i = 0; i < kLanes; ++i) {
-        to[i] = reinterpret_cast<uint8_t*>(s.keys + (d + i) * kKeyBlock + j);
-      }
-      TransposeDwords(reinterpret_cast<const uint8_t*>(s.rows + d), s.padded_dim * 4, to);
-    }
-  }
+// Keys of a block that are there.
+inline int64_t KeysOfBlock(const AttentionArgs& args, int64_t first) {
+  return args.n_kv - first < kKeyBlock ? args.n_kv - first : kKeyBlock;
 }
+
+// A block as f32, for many rows. What lies beyond n_kv in a last tile becomes nobody's score.
+struct ConvertedBlock {
+  ConvertedBlock(const AttentionArgs& args, int64_t first, const AttentionScratch& scratch)
+      : s(scratch) {
+    ConvertRow(KeysAt(args, first, 0), args.head_dim * kKeyBlock, s.keys);
+    const int64_t n = KeysOfBlock(args, first);
+    for (int64_t j = 0; j < n; ++j) {
+      ConvertRow(args.v + (first + j) * args.head_dim, args.head_dim, s.values + j * s.padded_dim);
+    }
+  }
+  Vec Keys(int64_t d, int64_t j) const { return Load(s.keys + d * kKeyBlock + j); }
+  // From dimension d on; some of those beyond head_dim may be anything.
+  Vec Values(int64_t j, int64_t d) const { return Load(s.values + j * s.padded_dim + d); }
+
+  const AttentionScratch& s;
+};
+
+// A block as it is stored.
+struct StoredBlock {
+  StoredBlock(const AttentionArgs& a, int64_t first_key, const AttentionScratch&)
+      : args(a), first(first_key) {}
+  Vec Keys(int64_t d, int64_t j) const { return LoadF16(KeysAt(args, first, d) + j); }
+  Vec Values(int64_t j, int64_t d) const {
+    const uint16_t* at = args.v + (first + j) * args.head_dim + d;
+    return d + kLanes <= args.head_dim ? LoadF16(at) : LoadF16N(at, args.head_dim - d);
+  }
+
+  const AttentionArgs& args;
+  int64_t first;
+};
 
 // Row r of a call: head r % n_heads of token r / n_heads.
 inline const float* QueryRow(const AttentionArgs& args, int64_t r) {
@@ -95,8 +114,9 @@ inline KeyRange VisibleKeys(const AttentionArgs& args, int64_t r) {
 constexpr int kTileVecs = kLanes == 16 ? 4 : 2;
 
 // scores[row][key] = scale * q_row . key for kRows rows and the 64 keys of a block.
-template <int kRows>
-void ScoreTile(const AttentionArgs& args, int64_t first_row, const AttentionScratch& s) {
+template <int kRows, class Block>
+void ScoreTile(const AttentionArgs& args, int64_t first_row, const Block& block,
+               const AttentionScratch& s) {
   const float* q[kRows];
   for (int r = 0; r < kRows; ++r) q[r] = QueryRow(args, first_row + r);
   const Vec scale = Set1(args.scale);
@@ -107,7 +127,7 @@ void ScoreTile(const AttentionArgs& args, int64_t first_row, const AttentionScra
     }
     for (int64_t d = 0; d < args.head_dim; ++d) {
       Vec k[kTileVecs];
-      for (int v = 0; v < kTileVecs; ++v) k[v] = Load(s.keys + d * kKeyBlock + j + v * kLanes);
+      for (int v = 0; v < kTileVecs; ++v) k[v] = block.Keys(d, j + v * kLanes);
 #pragma GCC unroll 4
       for (int r = 0; r < kRows; ++r) {
         const Vec x = Set1(q[r][d]);
@@ -151,9 +171,9 @@ float WeighRow(const AttentionArgs& args, const AttentionScratch& s, int64_t row
 }
 
 // out = out * correction + weights * values, for kRows rows.
-template <int kRows>
-void AddValues(const AttentionArgs& args, int64_t first_row, const AttentionScratch& s,
-               const float* corrections) {
+template <int kRows, class Block>
+void AddValues(const AttentionArgs& args, int64_t first_row, int64_t n_keys, const Block& block,
+               const AttentionScratch& s, const float* corrections) {
   for (int64_t d = 0; d < args.head_dim; d += kTileVecs * kLanes) {
     Vec acc[kRows][kTileVecs];
     for (int r = 0; r < kRows; ++r) {
@@ -170,9 +190,9 @@ void AddValues(const AttentionArgs& args, int64_t first_row, const AttentionScra
     for (int v = 0; v < kTileVecs; ++v) {
       from[v] = d + v * kLanes < s.padded_dim ? d + v * kLanes : d;
     }
-    for (int j = 0; j < kKeyBlock; ++j) {
+    for (int64_t j = 0; j < n_keys; ++j) {
       Vec value[kTileVecs];
-      for (int v = 0; v < kTileVecs; ++v) value[v] = Load(s.values + j * s.padded_dim + from[v]);
+      for (int v = 0; v < kTileVecs; ++v) value[v] = block.Values(j, from[v]);
 #pragma GCC unroll 4
       for (int r = 0; r < kRows; ++r) {
         const Vec weight = Set1(s.scores[r * kKeyBlock + j]);
@@ -190,8 +210,8 @@ void AddValues(const AttentionArgs& args, int64_t first_row, const AttentionScra
   }
 }
 
-template <int kRows>
-void AttendTile(const AttentionArgs& args, int64_t first_row, int64_t first_key,
+template <int kRows, class Block>
+void AttendTile(const AttentionArgs& args, int64_t first_row, int64_t first_key, const Block& block,
                 const AttentionScratch& s) {
   bool sees_any = false;
   for (int r = 0; r < kRows; ++r) {
@@ -199,13 +219,29 @@ void AttendTile(const AttentionArgs& args, int64_t first_row, int64_t first_key,
     sees_any |= keys.last > first_key && keys.first < first_key + kKeyBlock;
   }
   if (!sees_any) return;
-  ScoreTile<kRows>(args, first_row, s);
+  ScoreTile<kRows>(args, first_row, block, s);
   float corrections[kRows];
   for (int r = 0; r < kRows; ++r) {
     corrections[r] = WeighRow(args, s, first_row + r, s.scores + r * kKeyBlock, first_key);
   }
-  AddValues<kRows>(args, first_row, s, corrections);
+  AddValues<kRows>(args, first_row, KeysOfBlock(args, first_key), block, s, corrections);
 }
+
+template <class Block>
+void AttendRows(const AttentionArgs& args, int64_t key, const Block& block,
+                const AttentionScratch& s) {
+  const int64_t n_rows = args.n_tokens * args.n_heads;
+  int64_t r = 0;
+  for (; r + kQueryTile <= n_rows; r += kQueryTile) {
+    AttendTile<kQueryTile>(args, r, key, block, s);
+  }
+  if (n_rows - r == 3) return AttendTile<3>(args, r, key, block, s);
+  if (n_rows - r == 2) return AttendTile<2>(args, r, key, block, s);
+  if (n_rows - r == 1) AttendTile<1>(args, r, key, block, s);
+}
+
+// Up to this many rows read a block as it is stored: converting it costs more than they save.
+constexpr int64_t kFewRows = 2 * kQueryTile;
 
 void Attend(const AttentionArgs& args) {
   const AttentionScratch s = PlaceScratch(args);
@@ -219,10 +255,11 @@ void Attend(const AttentionArgs& args) {
   const int64_t first = VisibleKeys(args, 0).first;
   const int64_t last = VisibleKeys(args, n_rows - 1).last;
   for (int64_t key = first / kKeyBlock * kKeyBlock; key < last; key += kKeyBlock) {
-    LoadKeyBlock(args, key, s);
-    int64_t r = 0;
-    for (; r + kQueryTile <= n_rows; r += kQueryTile) AttendTile<kQueryTile>(args, r, key, s);
-    for (; r < n_rows; ++r) AttendTile<1>(args, r, key, s);
+    if (n_rows <= kFewRows) {
+      AttendRows(args, key, StoredBlock(args, key, s), s);
+    } else {
+      AttendRows(args, key, ConvertedBlock(args, key, s), s);
+    }
   }
   for (int64_t r = 0; r < n_rows; ++r) {
     const Vec scale = Set1(s.sums[r] > 0.0f ? 1.0f / s.sums[r] : 0.0f);

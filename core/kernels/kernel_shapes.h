@@ -17,8 +17,8 @@ inline constexpr int kQueryTile = 4;          // Query rows per tile of attentio
 
 constexpr int Log2(int power) { return power <= 1 ? 0 : 1 + Log2(power / 2); }
 
-// At most one block of 32 columns of a panel of n_lanes unpacked rows: the bytes, then two of scale,
-// minimum and scale of second halves for each row.
+// At most one block of 32 columns of a panel of n_lanes unpacked rows: the bytes, then two of
+// scale, minimum and scale of second halves for each row.
 constexpr int64_t PanelBlockBytes(int64_t n_lanes) { return n_lanes * 32 + n_lanes * 4 * 2; }
 
 }  // namespace coterie

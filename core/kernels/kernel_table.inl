@@ -22,6 +22,7 @@ constexpr KernelTable MakeKernelTable(absl::string_view isa) {
       .rope_adjacent = RopeAdjacent,
       .rope_halves = RopeHalves,
       .f32_to_f16 = F32ToF16,
+      .put_key = PutKey,
       .attend = Attend,
   };
 }

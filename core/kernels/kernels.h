@@ -54,6 +54,14 @@ struct QuantizedActivations {
   }
 };
 
+// Keys of a KV head lie in tiles of kKeyTile, turned: [n_kv / kKeyTile][head_dim][kKeyTile], so that
+// attention reads the same dimension of neighbouring keys side by side, and a tile as one stream.
+// Memory for them is a whole number of tiles.
+inline constexpr int64_t kKeyTile = 64;
+constexpr int64_t WholeKeyTiles(int64_t n_keys) {
+  return (n_keys + kKeyTile - 1) / kKeyTile * kKeyTile;
+}
+
 // One KV head and the query heads that share it, for a run of tokens of one sequence.
 struct AttentionArgs {
   const float* q = nullptr;  // q[t * q_stride + h * head_dim + i]
@@ -61,7 +69,7 @@ struct AttentionArgs {
   int64_t n_tokens = 0;
   int64_t n_heads = 0;  // Query heads that read this KV head.
   int64_t head_dim = 0;
-  const uint16_t* k = nullptr;  // f16 [n_kv, head_dim], contiguous
+  const uint16_t* k = nullptr;  // f16, in tiles
   const uint16_t* v = nullptr;  // f16 [n_kv, head_dim], contiguous
   int64_t n_kv = 0;
   int64_t first_position = 0;  // Token t stands at first_position + t and sees keys up to itself,
@@ -153,6 +161,9 @@ struct KernelTable {
 
   // Rounds to f16, to nearest even.
   void (*f32_to_f16)(const float* x, int64_t n, uint16_t* y);
+
+  // Rounds a key to f16, to nearest even, and puts it at `position` among others.
+  void (*put_key)(const float* key, int64_t head_dim, int64_t position, uint16_t* keys);
 
   // Softmax(q k^T * scale + mask) v with an online softmax in f32. Keys and values are read once a
   // call, whatever the number of tokens and heads. A token that sees no key gives zeros.

@@ -22,19 +22,20 @@ class Problem {
   explicit Problem(const Shape& shape)
       : shape_(shape),
         q_(RandomFloats(shape.n_tokens * stride(), 1)),
-        k_(testing::ToF16(RandomFloats(shape.n_kv * shape.head_dim, 2))),
+        k_(testing::FromF16(testing::ToF16(RandomFloats(shape.n_kv * shape.head_dim, 2)))),
         v_(testing::ToF16(RandomFloats(shape.n_kv * shape.head_dim, 3))) {}
 
   // Runs the kernel for tokens [begin, end) of the problem.
   std::vector<float> Attend(const KernelTable& kernels, int64_t begin, int64_t end) const {
     std::vector<float> out(static_cast<size_t>((end - begin) * stride()), 5.0f);
+    const std::vector<uint16_t> keys = KeyTiles(kernels);
     AttentionArgs args;
     args.q = q_.data() + begin * stride();
     args.q_stride = args.out_stride = stride();
     args.n_tokens = end - begin;
     args.n_heads = shape_.n_heads;
     args.head_dim = shape_.head_dim;
-    args.k = k_.data();
+    args.k = keys.data();
     args.v = v_.data();
     args.n_kv = shape_.n_kv;
     args.first_position = shape_.first_position + begin;
@@ -51,17 +52,17 @@ class Problem {
 
   // Makes the first n keys and values NaN.
   void PoisonKeys(int64_t n) {
-    std::fill_n(k_.begin(), n * shape_.head_dim, uint16_t{0x7e00});
+    std::fill_n(k_.begin(), n * shape_.head_dim, NAN);
     std::fill_n(v_.begin(), n * shape_.head_dim, uint16_t{0x7e00});
   }
 
   std::vector<double> Reference() const {
     std::vector<double> out(static_cast<size_t>(shape_.n_tokens * stride()), 5.0);
-    const std::vector<float> k = testing::FromF16(k_), v = testing::FromF16(v_);
+    const std::vector<float> v = testing::FromF16(v_);
     for (int64_t t = 0; t < shape_.n_tokens; ++t) {
       for (int64_t h = 0; h < shape_.n_heads; ++h) {
         const int64_t at = t * stride() + h * shape_.head_dim;
-        AttendRow(&q_[static_cast<size_t>(at)], k.data(), v.data(), shape_.first_position + t,
+        AttendRow(&q_[static_cast<size_t>(at)], k_.data(), v.data(), shape_.first_position + t,
                   &out[static_cast<size_t>(at)]);
       }
     }
@@ -72,6 +73,17 @@ class Problem {
   int64_t stride() const { return shape_.n_heads * shape_.head_dim + 3; }
 
  private:
+  // What stands beyond the last key in its tile is not to be looked at.
+  std::vector<uint16_t> KeyTiles(const KernelTable& kernels) const {
+    std::vector<uint16_t> keys(static_cast<size_t>(WholeKeyTiles(shape_.n_kv) * shape_.head_dim),
+                               0x7e00);
+    for (int64_t j = 0; j < shape_.n_kv; ++j) {
+      kernels.put_key(&k_[static_cast<size_t>(j * shape_.head_dim)], shape_.head_dim, j,
+                      keys.data());
+    }
+    return keys;
+  }
+
   float scale() const { return 1.0f / std::sqrt(static_cast<float>(shape_.head_dim)); }
 
   void AttendRow(const float* q, const float* k, const float* v, int64_t position,
@@ -99,7 +111,8 @@ class Problem {
 
   Shape shape_;
   std::vector<float> q_;
-  std::vector<uint16_t> k_, v_;
+  std::vector<float> k_;
+  std::vector<uint16_t> v_;
 };
 
 const Shape kShapes[] = {
