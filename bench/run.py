@@ -61,6 +61,7 @@ def main() -> int:
         elif model in options.models:
             print(f"{model} is missing: coterie pull {model}", file=sys.stderr)
             return 1
+    command = "make bench PEER=PYTHON WRITE=docs" if options.peer else "make bench WRITE=docs"
     rows: list[Row] = []
     about = machine.describe()
     print("\n".join(page.machine_table(about)), flush=True)
@@ -72,9 +73,8 @@ def main() -> int:
             found = measure(model, path, Peer(options.peer), options.rounds, options.sections)
             print("\n" + "\n".join(page.table(found)), flush=True)
             rows += found
-    if options.write:
-        command = "make bench PEER=PYTHON WRITE=docs" if options.peer else "make bench WRITE=docs"
-        print(f"\nwritten: {page.write(options.write, about, rows, command)}")
+            if options.write:  # After each model: it takes long, and may be ended before the last.
+                page.write(options.write, about, rows, command)
     return 0
 
 

@@ -88,9 +88,12 @@ def table(rows: Sequence[Row]) -> list[str]:
 
 
 def plot(path: Path, rows: Sequence[Row]) -> None:
-    """Bars of speed as times llama.cpp, with the limit of the machine above them."""
-    import matplotlib
-
+    """Bars of speed as times llama.cpp, with the limit of the machine behind them."""
+    try:
+        import matplotlib
+    except ImportError:
+        print("no plot: it wants matplotlib")
+        return
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
