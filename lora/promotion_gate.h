@@ -18,8 +18,8 @@ struct GateOptions {
   double largest_forgetting = 0.05;  // Nats per token that general text may lose.
 };
 
-// A mean of paired differences, and the 99 % interval of Student's t: one candidate follows another,
-// and at 95 % too many that learnt nothing would pass by luck.
+// A mean of paired differences, and the 99 % interval of Student's t: one candidate follows
+// another, and at 95 % too many that learnt nothing would pass by luck.
 struct PairedMean {
   int64_t n = 0;
   double mean = 0;

@@ -85,7 +85,7 @@ struct TrainerOptions {
   TrainingPrecision precision = TrainingPrecision::kAuto;
   // None: the least that the budget has room for, down to some layers' gates and ups.
   std::optional<Recompute> recompute;
-  std::string device = "cpu";          // Or "cuda", "cuda:1": see docs/gpu.md.
+  std::string device = "cpu";  // Or "cuda", "cuda:1": see docs/gpu.md.
 };
 
 struct StepReport {

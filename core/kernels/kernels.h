@@ -54,9 +54,9 @@ struct QuantizedActivations {
   }
 };
 
-// Keys of a KV head lie in tiles of kKeyTile, turned: [n_kv / kKeyTile][head_dim][kKeyTile], so that
-// attention reads the same dimension of neighbouring keys side by side, and a tile as one stream.
-// Memory for them is a whole number of tiles.
+// Keys of a KV head lie in tiles of kKeyTile, turned: [n_kv / kKeyTile][head_dim][kKeyTile], so
+// that attention reads the same dimension of neighbouring keys side by side, and a tile as one
+// stream. Memory for them is a whole number of tiles.
 inline constexpr int64_t kKeyTile = 64;
 constexpr int64_t WholeKeyTiles(int64_t n_keys) {
   return (n_keys + kKeyTile - 1) / kKeyTile * kKeyTile;
