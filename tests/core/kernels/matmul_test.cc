@@ -1,3 +1,4 @@
+#include <cstring>
 #include <limits>
 
 #include "gtest/gtest.h"
@@ -288,6 +289,29 @@ TEST(QuantizeActivationsTest, NonFiniteAndTinyInputGivesFiniteValues) {
     const RoundedActivations rounded(kernels, x, 1, 96);
     for (const float v : rounded.Values()) EXPECT_TRUE(std::isfinite(v));
     for (int i = 0; i < 3; ++i) EXPECT_TRUE(std::isfinite(rounded.view.sums[i]));
+  });
+}
+
+TEST(QuantizeActivationsTest, RowsMayBeRoundedWhereTheyStand) {
+  const int64_t n_tokens = 3, n_cols = 288;
+  const std::vector<float> x = RandomFloats(n_tokens * n_cols, 19);
+  testing::OnEveryTable([&](const KernelTable& kernels) {
+    const RoundedActivations apart(kernels, x, n_tokens, n_cols);
+    AlignedBuffer memory(n_tokens * n_cols * 4);
+    std::copy(x.begin(), x.end(), memory.as<float>());
+    const auto in_place = QuantizedActivations::In(memory.data(), n_tokens, n_cols, 4 * n_cols);
+    const int64_t block_bytes = QuantizedActivations::RowBytes(n_cols) - n_cols;
+    AlignedBuffer blocks(block_bytes);
+    for (int64_t t = 0; t < n_tokens; ++t) {
+      QuantizedActivations row = in_place.Rows(t, t + 1);
+      row.PlaceBlocks(blocks.data());
+      kernels.quantize_activations(memory.as<float>() + t * n_cols, n_cols, row);
+      std::memcpy(in_place.At(in_place.scales, t, 0), blocks.data(),
+                  static_cast<size_t>(block_bytes));
+    }
+    const RandomMatrix w(TensorType::kQ8_0, 33, n_cols, 20);
+    EXPECT_EQ(MultiplyQ8(kernels, w.view(), 0, 33, in_place),
+              MultiplyQ8(kernels, w.view(), 0, 33, apart.view));
   });
 }
 
