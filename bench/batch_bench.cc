@@ -20,6 +20,7 @@
 
 #include "bench/machine_limits.h"
 #include "bench/require.h"
+#include "bench/samples.h"
 #include "core/threads/worker_pool.h"
 #include "experts/expert.h"
 #include "runtime/assistant.h"
@@ -35,19 +36,6 @@ constexpr int kMaxBatch = 16;
   std::exit(1);
 }
 
-double Median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
-
-std::vector<TokenId> PromptOf(int sequence, int64_t n) {
-  std::vector<TokenId> ids;
-  for (int64_t i = 0; i < n; ++i) {
-    ids.push_back(static_cast<TokenId>((7 * i + 11 + 131 * sequence) % 20000 + 300));
-  }
-  return ids;
-}
-
 // Sequences that advance in common passes.
 class Sequences {
  public:
@@ -59,7 +47,7 @@ class Sequences {
         last_(static_cast<size_t>(n)) {
     for (int i = 0; i < n; ++i) {
       caches_.emplace_back(expert.spec(), n_prompt + n_generate);
-      const std::vector<TokenId> prompt = PromptOf(first + i, n_prompt);
+      const std::vector<TokenId> prompt = SomeTokens(n_prompt, first + i);
       const SequenceSlice slice{&caches_.back(), prompt};
       Pass({&slice, 1});
       last_[static_cast<size_t>(i)] = Greedy(0);

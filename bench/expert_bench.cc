@@ -19,6 +19,7 @@
 
 #include "bench/machine_limits.h"
 #include "bench/require.h"
+#include "bench/samples.h"
 #include "bench/tensor_use.h"
 #include "core/threads/worker_pool.h"
 #include "experts/expert.h"
@@ -27,20 +28,9 @@
 namespace coterie {
 namespace {
 
-double Median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
-
 TokenId Greedy(const Session& session) {
   const absl::Span<const float> logits = session.logits();
   return static_cast<TokenId>(std::max_element(logits.begin(), logits.end()) - logits.begin());
-}
-
-std::vector<TokenId> SomeTokens(int64_t n) {
-  std::vector<TokenId> ids;
-  for (int64_t i = 0; i < n; ++i) ids.push_back(static_cast<TokenId>((7 * i + 11) % 20000 + 300));
-  return ids;
 }
 
 Session NewSession(const Expert& expert, WorkerPool& pool, int64_t n_tokens,

@@ -41,87 +41,65 @@ uint64_t SumOf(const uint64_t* values, int64_t n) {
 
 #if defined(__x86_64__)
 // Sums that hide the latency of one, named one by one: an array of them would be kept in memory.
-#define COTERIE_TWELVE(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7) DO(8) DO(9) DO(10) DO(11)
-constexpr int kChains = 12;
+#define COTERIE_TWELVE(DO, ...) \
+  DO(sum0, __VA_ARGS__)         \
+  DO(sum1, __VA_ARGS__)         \
+  DO(sum2, __VA_ARGS__)         \
+  DO(sum3, __VA_ARGS__)         \
+  DO(sum4, __VA_ARGS__)         \
+  DO(sum5, __VA_ARGS__)         \
+  DO(sum6, __VA_ARGS__)         \
+  DO(sum7, __VA_ARGS__)         \
+  DO(sum8, __VA_ARGS__)         \
+  DO(sum9, __VA_ARGS__)         \
+  DO(sum10, __VA_ARGS__)        \
+  DO(sum11, __VA_ARGS__)
+#define COTERIE_DECLARE(sum, Vector) Vector sum = {};
+#define COTERIE_ADD(sum, kind, Add) \
+  sum = Add(sum);                   \
+  asm volatile("" : "+" kind(sum));
+// The body of a function of n: so many rounds of additions to the sums, each of which is `macs`
+// multiply-adds.
+#define COTERIE_ROUNDS(Vector, kind, Add, macs) \
+  COTERIE_TWELVE(COTERIE_DECLARE, Vector)       \
+  for (int64_t at = 0; at < n; ++at) {          \
+    COTERIE_TWELVE(COTERIE_ADD, kind, Add)      \
+  }                                             \
+  return n * 12 * macs;
 
 __attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni"))) int64_t Avx512Int8Macs(int64_t n) {
   const __m512i a = _mm512_set1_epi8(3), b = _mm512_set1_epi8(5);
-#define COTERIE_DECLARE(i) __m512i sum##i = _mm512_setzero_si512();
-#define COTERIE_STEP(i)                       \
-  sum##i = _mm512_dpbusd_epi32(sum##i, a, b); \
-  asm volatile("" : "+v"(sum##i));
-  COTERIE_TWELVE(COTERIE_DECLARE)
-  for (int64_t at = 0; at < n; ++at) {
-    COTERIE_TWELVE(COTERIE_STEP)
-  }
-#undef COTERIE_DECLARE
-#undef COTERIE_STEP
-  return n * kChains * 64;
+#define COTERIE_ADD_INT8(sum) _mm512_dpbusd_epi32(sum, a, b)
+  COTERIE_ROUNDS(__m512i, "v", COTERIE_ADD_INT8, 64)
 }
 
 __attribute__((target("avx512f,avx512bf16"))) int64_t Avx512BF16Macs(int64_t n) {
   const __m512bh a = (__m512bh)_mm512_set1_epi16(0x3f80);
-#define COTERIE_DECLARE(i) __m512 sum##i = _mm512_setzero_ps();
-#define COTERIE_STEP(i)                    \
-  sum##i = _mm512_dpbf16_ps(sum##i, a, a); \
-  asm volatile("" : "+v"(sum##i));
-  COTERIE_TWELVE(COTERIE_DECLARE)
-  for (int64_t at = 0; at < n; ++at) {
-    COTERIE_TWELVE(COTERIE_STEP)
-  }
-#undef COTERIE_DECLARE
-#undef COTERIE_STEP
-  return n * kChains * 32;
+#define COTERIE_ADD_BF16(sum) _mm512_dpbf16_ps(sum, a, a)
+  COTERIE_ROUNDS(__m512, "v", COTERIE_ADD_BF16, 32)
 }
 
 __attribute__((target("avx512f"))) int64_t Avx512F32Macs(int64_t n) {
   const __m512 a = _mm512_set1_ps(0.5f);
-#define COTERIE_DECLARE(i) __m512 sum##i = _mm512_setzero_ps();
-#define COTERIE_STEP(i)                   \
-  sum##i = _mm512_fmadd_ps(sum##i, a, a); \
-  asm volatile("" : "+v"(sum##i));
-  COTERIE_TWELVE(COTERIE_DECLARE)
-  for (int64_t at = 0; at < n; ++at) {
-    COTERIE_TWELVE(COTERIE_STEP)
-  }
-#undef COTERIE_DECLARE
-#undef COTERIE_STEP
-  return n * kChains * 16;
+#define COTERIE_ADD_F32(sum) _mm512_fmadd_ps(sum, a, a)
+  COTERIE_ROUNDS(__m512, "v", COTERIE_ADD_F32, 16)
 }
 
 __attribute__((target("avx2"))) int64_t Avx2Int8Macs(int64_t n) {
   __m256i a = _mm256_set1_epi8(3);
   const __m256i b = _mm256_set1_epi8(5), ones = _mm256_set1_epi16(1);
-#define COTERIE_DECLARE(i) __m256i sum##i = _mm256_setzero_si256();
-#define COTERIE_STEP(i)                                                                   \
-  sum##i = _mm256_add_epi32(sum##i, _mm256_madd_epi16(_mm256_maddubs_epi16(a, b), ones)); \
-  asm volatile("" : "+x"(a));                                                             \
-  asm volatile("" : "+x"(sum##i));
-  COTERIE_TWELVE(COTERIE_DECLARE)
-  for (int64_t at = 0; at < n; ++at) {
-    COTERIE_TWELVE(COTERIE_STEP)
-  }
-#undef COTERIE_DECLARE
-#undef COTERIE_STEP
-  return n * kChains * 32;
+// The products are made anew each time: the compiler must not know that `a` stays as it is.
+#define COTERIE_ADD_INT8_AVX2(sum)                                            \
+  _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(a, b), ones)); \
+  asm volatile("" : "+x"(a))
+  COTERIE_ROUNDS(__m256i, "x", COTERIE_ADD_INT8_AVX2, 32)
 }
 
 __attribute__((target("avx2,fma"))) int64_t Avx2F32Macs(int64_t n) {
   const __m256 a = _mm256_set1_ps(0.5f);
-#define COTERIE_DECLARE(i) __m256 sum##i = _mm256_setzero_ps();
-#define COTERIE_STEP(i)                   \
-  sum##i = _mm256_fmadd_ps(sum##i, a, a); \
-  asm volatile("" : "+x"(sum##i));
-  COTERIE_TWELVE(COTERIE_DECLARE)
-  for (int64_t at = 0; at < n; ++at) {
-    COTERIE_TWELVE(COTERIE_STEP)
-  }
-#undef COTERIE_DECLARE
-#undef COTERIE_STEP
-  return n * kChains * 8;
+#define COTERIE_ADD_F32_AVX2(sum) _mm256_fmadd_ps(sum, a, a)
+  COTERIE_ROUNDS(__m256, "x", COTERIE_ADD_F32_AVX2, 8)
 }
-
-#undef COTERIE_TWELVE
 
 int64_t F32Macs(int64_t n) {
   if (__builtin_cpu_supports("avx512f")) return Avx512F32Macs(n);

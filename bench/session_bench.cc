@@ -17,6 +17,7 @@
 
 #include "bench/machine_limits.h"
 #include "bench/require.h"
+#include "bench/samples.h"
 #include "bench/tensor_use.h"
 #include "core/kernels/kernels.h"
 #include "core/threads/worker_pool.h"
@@ -33,12 +34,6 @@ int64_t StatusBytes(const std::string& name) {
     if (line.starts_with(name + ":")) return std::atoll(line.c_str() + name.size() + 1) * 1024;
   }
   return 0;
-}
-
-std::vector<TokenId> SomeTokens(int64_t n) {
-  std::vector<TokenId> ids;
-  for (int64_t i = 0; i < n; ++i) ids.push_back(static_cast<TokenId>((7 * i + 11) % 20000 + 300));
-  return ids;
 }
 
 double MsSince(absl::Time begin) { return absl::ToDoubleMilliseconds(absl::Now() - begin); }
