@@ -67,19 +67,23 @@ int64_t CpuDecoder::Place(const ArchSpec& spec, int64_t n_rows, int64_t n_logit_
 }
 
 int64_t DecoderScratch::Bytes(const ArchSpec& spec, int64_t max_tokens, int64_t max_logit_rows,
-                              int n_workers, int64_t max_rank) {
-  CpuDecoder::Layout measured;
-  return CpuDecoder::Place(spec, max_tokens, max_logit_rows, n_workers, max_rank, nullptr,
-                           measured);
+                              int n_workers, int64_t max_rank, int64_t max_scored_tokens) {
+  const auto bytes_of = [&](int64_t n_rows, int64_t n_logit_rows) {
+    CpuDecoder::Layout measured;
+    return CpuDecoder::Place(spec, n_rows, n_logit_rows, n_workers, max_rank, nullptr, measured);
+  };
+  return std::max(bytes_of(max_tokens, max_logit_rows),
+                  bytes_of(max_scored_tokens, max_scored_tokens));
 }
 
 DecoderScratch::DecoderScratch(const ArchSpec& spec, int64_t max_tokens, int64_t max_logit_rows,
-                               int n_workers, int64_t max_rank)
+                               int n_workers, int64_t max_rank, int64_t max_scored_tokens)
     : max_tokens_(max_tokens),
       max_logit_rows_(max_logit_rows),
       n_workers_(n_workers),
       max_rank_(max_rank),
-      buffer_(Bytes(spec, max_tokens, max_logit_rows, n_workers, max_rank)) {}
+      max_scored_tokens_(max_scored_tokens),
+      buffer_(Bytes(spec, max_tokens, max_logit_rows, n_workers, max_rank, max_scored_tokens)) {}
 
 void DecoderScratch::KeepLogits(absl::Span<const float> row) {
   std::memcpy(buffer_.data(), row.data(), row.size() * sizeof(float));
@@ -101,8 +105,8 @@ CpuDecoder::CpuDecoder(const ArchSpec& spec, absl::Span<const SequenceSlice> sli
     for (int64_t i = n_logits; i > 0; --i) logit_rows_.push_back(n_rows_ - i);
   }
   const int64_t n_logit_rows = static_cast<int64_t>(logit_rows_.size());
-  COTERIE_CHECK(n_rows_ <= scratch.max_tokens_ && n_logit_rows <= scratch.max_logit_rows_ &&
-                    pool.n_workers() <= scratch.n_workers_ && max_rank_ <= scratch.max_rank_,
+  COTERIE_CHECK(scratch.Holds(n_rows_, n_logit_rows) && pool.n_workers() <= scratch.n_workers_ &&
+                    max_rank_ <= scratch.max_rank_,
                 "a batch fits its scratch");
   // Laid out for the rows at hand, so that a short pass touches few pages.
   Place(spec, n_rows_, n_logit_rows, scratch.n_workers_, max_rank_, scratch.buffer_.data(), at_);

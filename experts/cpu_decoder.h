@@ -2,6 +2,7 @@
 
 // The CPU back end of experts/decoder.h.
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -39,19 +40,29 @@ struct SequenceSlice {
 };
 
 // Working memory of passes over at most max_tokens rows with logits for at most max_logit_rows,
-// with adapters of at most max_rank. Reused from pass to pass; thread-compatible; one pass at a
-// time. Bytes() is what to charge.
+// and of passes over at most max_scored_tokens with logits for all of them, which take nothing more
+// where the former are long; with adapters of at most max_rank. Reused from pass to pass;
+// thread-compatible; one pass at a time. Bytes() is what to charge.
 class DecoderScratch {
  public:
   static int64_t Bytes(const ArchSpec& spec, int64_t max_tokens, int64_t max_logit_rows,
-                       int n_workers, int64_t max_rank = 0);
+                       int n_workers, int64_t max_rank = 0, int64_t max_scored_tokens = 0);
 
   DecoderScratch(const ArchSpec& spec, int64_t max_tokens, int64_t max_logit_rows, int n_workers,
-                 int64_t max_rank = 0);
+                 int64_t max_rank = 0, int64_t max_scored_tokens = 0);
 
   int64_t max_tokens() const { return max_tokens_; }
   int64_t max_logit_rows() const { return max_logit_rows_; }
   int64_t max_rank() const { return max_rank_; }
+  // Of one sequence in one pass.
+  int64_t MaxTokens(LogitRows logits) const {
+    if (logits != LogitRows::kAll) return max_tokens_;
+    return std::max(max_scored_tokens_, std::min(max_tokens_, max_logit_rows_));
+  }
+  bool Holds(int64_t n_tokens, int64_t n_logit_rows) const {
+    return (n_tokens <= max_tokens_ && n_logit_rows <= max_logit_rows_) ||
+           n_tokens <= max_scored_tokens_;
+  }
 
   // Logits of the last pass, [n_logit_rows, n_vocab].
   absl::Span<const float> logits() const { return logits_; }
@@ -67,6 +78,7 @@ class DecoderScratch {
   int64_t max_logit_rows_;
   int n_workers_;
   int64_t max_rank_;
+  int64_t max_scored_tokens_;
   AlignedBuffer buffer_;
   absl::Span<const float> logits_;
 };

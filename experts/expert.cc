@@ -57,8 +57,7 @@ absl::Status Expert::Forward(absl::Span<const SequenceSlice> slices, Activations
     if (slice.logits == LogitRows::kAll) n_logit_rows += n_tokens;
     if (slice.logits == LogitRows::kLast) n_logit_rows += 1;
   }
-  if (n_rows > scratch.max_tokens() || n_logit_rows > scratch.max_logit_rows() ||
-      max_rank > scratch.max_rank()) {
+  if (!scratch.Holds(n_rows, n_logit_rows) || max_rank > scratch.max_rank()) {
     return absl::ResourceExhaustedError(absl::StrCat(
         "the batch does not fit its scratch: rows=", n_rows, " of ", scratch.max_tokens(),
         ", logit rows=", n_logit_rows, " of ", scratch.max_logit_rows(),

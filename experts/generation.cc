@@ -1,12 +1,14 @@
 #include "experts/generation.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 
 #include "core/base/status_macros.h"
+#include "experts/lookup_decoder.h"
 #include "experts/stop_matcher.h"
 
 namespace coterie {
@@ -53,7 +55,12 @@ class Writer {
     }
     COTERIE_RETURN_IF_ERROR(status);
     sampler_.Observe(prompt);
+    if (options_.lookup && session_.max_ahead() > 0) lookup_.emplace(session_, prompt);
     COTERIE_ASSIGN_OR_RETURN(result_.finish_reason, Continue(start));
+    if (lookup_) {
+      result_.n_lookup_tokens = lookup_->n_taken();
+      result_.n_proposed_tokens = lookup_->n_proposed();
+    }
     Emit(stop_.Flush());
     result_.decode_time = absl::Now() - start - result_.first_token_time;
     return std::move(result_);
@@ -75,8 +82,14 @@ class Writer {
       if (stop_.stopped()) return FinishReason::kStop;
       if (result_.n_tokens >= options_.max_tokens) return FinishReason::kLength;
       if (session_.n_tokens() == session_.capacity_tokens()) return FinishReason::kContext;
-      COTERIE_RETURN_IF_ERROR(session_.Decode(sampled.id));
+      COTERIE_RETURN_IF_ERROR(Append(sampled.id));
     }
+  }
+
+  absl::Status Append(TokenId token) {
+    if (!lookup_) return session_.Decode(token);
+    // The last token drawn is not appended any more.
+    return lookup_->Decode(token, options_.max_tokens - result_.n_tokens - 1);
   }
 
   // Embeddings may have more rows than the tokenizer has tokens: what has no text cannot be drawn.
@@ -105,6 +118,7 @@ class Writer {
   const Tokenizer& tokenizer_;
   Sampler sampler_;
   StopMatcher stop_;
+  std::optional<LookupDecoder> lookup_;
   std::string bytes_;  // Of the last token.
   bool cancelled_ = false;
   Generation result_;

@@ -31,6 +31,9 @@ struct GenerationOptions {
   SamplingOptions sampling;
   int64_t max_tokens = 256;
   std::vector<std::string> stop;  // Strings that end the answer; they are not part of it.
+  // Compute ahead what may repeat something of the conversation (experts/lookup_decoder.h), in a
+  // session with room for it: the same answer, sooner.
+  bool lookup = true;
 };
 
 struct TokenLogprobs {
@@ -45,6 +48,8 @@ struct Generation {
   int64_t n_prompt_tokens = 0;
   int64_t n_cached_tokens = 0;          // Of the prompt, which the session had already.
   int64_t n_tokens = 0;                 // Sampled, the closing token included.
+  int64_t n_lookup_tokens = 0;          // Of those, computed ahead with one before.
+  int64_t n_proposed_tokens = 0;        // Computed ahead, whether or not they came.
   std::vector<TokenId> tokens;          // Those sampled.
   std::vector<TokenLogprobs> logprobs;  // Only if asked for.
   absl::Duration prefill_time;

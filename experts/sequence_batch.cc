@@ -60,7 +60,7 @@ SequenceBatch::Member::~Member() {
 absl::StatusOr<int64_t> SequenceBatch::Member::Append(const SequenceSlice& slice,
                                                       DecoderScratch& scratch,
                                                       const std::stop_token& cancel) {
-  Call call{*this,   slice.First(std::min(slice.n_tokens(), scratch.max_tokens())),
+  Call call{*this,   slice.First(std::min(slice.n_tokens(), scratch.MaxTokens(slice.logits))),
             scratch, cancel,
             {},      false};
   batch_.Enter(call);
@@ -73,6 +73,11 @@ absl::StatusOr<int64_t> SequenceBatch::Member::Append(const SequenceSlice& slice
   }
   if (!call.status.ok()) return call.status;
   return call.slice.n_tokens();
+}
+
+bool SequenceBatch::Member::IsAlone() const {
+  MutexLock lock(batch_.mutex_);
+  return batch_.members_.size() == 1;
 }
 
 void SequenceBatch::Enter(Call& call) {
@@ -119,6 +124,12 @@ std::vector<SequenceBatch::Call*> SequenceBatch::BeginLocked() {
     // Somebody may want to join soon, and would wait for a long pass.
     SequenceSlice& slice = calls[0]->slice;
     slice = slice.First(std::min(slice.n_tokens(), options_.max_tokens));
+  }
+  for (Call* call : calls) {
+    if (n == 1 || call->slice.logits != LogitRows::kAll) continue;
+    // What it would compute ahead, others would wait for.
+    call->slice = call->slice.First(1);
+    call->slice.logits = LogitRows::kLast;
   }
   pass_runs_ = true;
   ++pass_;

@@ -81,10 +81,14 @@ class SequenceBatch {
 
     // Appends tokens from the front of slice.tokens in one pass and returns how many: one at least,
     // as many as `scratch` holds at most. With LogitRows::kLast the logits of the last token then
-    // stand in scratch.logits(), once all are appended. Errors as of Expert::Forward with `scratch`
+    // stand in scratch.logits(), once all are appended; with LogitRows::kAll those of all appended,
+    // of which a shared pass leaves only the first. Errors as of Expert::Forward with `scratch`
     // alone; of a pass that is shared, `cancel` is noticed before and after.
     absl::StatusOr<int64_t> Append(const SequenceSlice& slice, DecoderScratch& scratch,
                                    const std::stop_token& cancel);
+
+    // Whether the batch has no other member now.
+    bool IsAlone() const;
 
    private:
     friend class SequenceBatch;

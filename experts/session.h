@@ -4,6 +4,7 @@
 #include <optional>
 #include <stop_token>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -22,11 +23,17 @@ struct SessionShape {
   int64_t capacity_tokens = 0;  // Longest conversation: prompt and answer.
   int64_t chunk_tokens = 0;     // Prompt tokens per forward pass.
   int64_t adapter_rank = 0;     // Of the adapter it is held with; 0: none.
+  int64_t ahead_tokens = 0;     // Proposed ones per pass, at most, that are computed ahead.
+
+  // Kernels take eight tokens at once; each more would take room for a row of logits.
+  static constexpr int64_t kMostAheadTokens = 7;
 
   int64_t KvBytes(const ArchSpec& spec) const { return spec.KvBytes(capacity_tokens); }
   int64_t ScratchBytes(const ArchSpec& spec, int n_workers) const {
-    return DecoderScratch::Bytes(spec, chunk_tokens, 1, n_workers, adapter_rank);
+    return DecoderScratch::Bytes(spec, chunk_tokens, 1, n_workers, adapter_rank, ScoredTokens());
   }
+  // Tokens of a pass that all get logits.
+  int64_t ScoredTokens() const { return ahead_tokens > 0 ? 1 + ahead_tokens : 0; }
   // A shape for at most n_tokens, with the chunk size that prefills fastest.
   static SessionShape ForTokens(int64_t n_tokens, const LinearDeltaSet* adapter = nullptr);
 };
@@ -58,8 +65,18 @@ class Session {
   // or with the pass if it is shared: whole chunks appended until then stay, Rewind drops them.
   absl::Status Prefill(absl::Span<const TokenId> tokens, std::stop_token cancel);
 
-  // Appends one token.
-  absl::Status Decode(TokenId token) { return Prefill({&token, 1}, std::stop_token()); }
+  // Appends one token. `proposed` is what may come after it: the same pass computes the first of
+  // these ahead, as far as shape and capacity allow, or none if the pass is shared. They are no
+  // part of the conversation before they are taken.
+  absl::Status Decode(TokenId token, absl::Span<const TokenId> proposed = {});
+  // Appends a token that the last pass computed ahead, bit for bit as a pass of its own would.
+  // False, and nothing more is ahead, if that is not the next one ahead.
+  bool TakeAhead(TokenId token);
+  int64_t n_ahead() const { return static_cast<int64_t>(run_.size()) - n_taken_; }
+  int64_t max_ahead() const { return ahead_tokens_; }
+  // Whether passes may be shared with others just now, which then advance them better than
+  // proposals do.
+  bool has_company() const { return member_ && !member_->IsAlone(); }
 
   // Logits after the last token, [n_vocab]; empty before the first pass and after Rewind.
   absl::Span<const float> logits() const { return logits_; }
@@ -77,16 +94,23 @@ class Session {
   void Reset();
 
  private:
+  absl::Status CheckRoom(int64_t n_tokens) const;
   absl::StatusOr<int64_t> Append(const SequenceSlice& slice, const std::stop_token& cancel);
-  absl::Status Poison(absl::Status status);
+  absl::StatusOr<int64_t> RunPass(const SequenceSlice& slice, const std::stop_token& cancel);
+  void ForgetLogits();
 
   const Expert& expert_;
   WorkerPool& pool_;
   const Activations activations_;
   const DeltaSnapshot adapter_;
+  const int64_t ahead_tokens_;
   KvCache kv_;
   DecoderScratch scratch_;
   absl::Span<const float> logits_;
+  // Tokens of the last pass that has some ahead, each with logits in the scratch, and KV behind
+  // what kv_ counts: that of the first n_taken_ is counted.
+  std::vector<TokenId> run_;
+  int64_t n_taken_ = 0;
   bool poisoned_ = false;
   std::optional<SequenceBatch::Member> member_;  // None: every pass is its own.
 };

@@ -11,6 +11,7 @@
 
 #include "core/base/byte_size.h"
 #include "core/base/status_macros.h"
+#include "experts/lookup_decoder.h"
 #include "lora/record_cipher.h"
 #include "runtime/default_router.h"
 
@@ -229,7 +230,8 @@ int64_t Assistant::ShortAnswerBytes(const BaseProfile& profile) const {
 }
 
 int64_t Assistant::ScratchBytes(const ArchSpec& spec, const SessionShape& shape) const {
-  return shape.ScratchBytes(spec, pool_.n_workers()) + Sampler::Bytes(spec.n_vocab);
+  return shape.ScratchBytes(spec, pool_.n_workers()) + Sampler::Bytes(spec.n_vocab) +
+         (shape.ahead_tokens > 0 ? LookupDecoder::Bytes(shape.capacity_tokens) : 0);
 }
 
 absl::StatusOr<Route> Assistant::Decide(absl::string_view prompt) const {
@@ -310,7 +312,8 @@ AssistantStats Assistant::Stats() const {
   std::vector<ExpertStatus> experts = StatusesOf(bases);
   return {budget_.Snapshot(), std::move(cache),     std::move(bases),
           std::move(experts), adapters_->Entries(), scheduler_.Stats(),
-          batches_.Stats(),   prefixes_.Stats(),    memory_is_short_.load()};
+          batches_.Stats(),   prefixes_.Stats(),    {proposed_tokens_, lookup_tokens_},
+          memory_is_short_};
 }
 
 std::vector<Event> Assistant::TakeEvents() {

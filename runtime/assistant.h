@@ -75,6 +75,12 @@ struct ExpertStatus {
   bool fits = false;  // Its weights and a short conversation fit the budget on their own.
 };
 
+// What answers computed ahead because it might repeat something of the conversation.
+struct LookupStats {
+  int64_t proposed_tokens = 0;
+  int64_t lookup_tokens = 0;  // Of those, the ones that came.
+};
+
 struct AssistantStats {
   BudgetSnapshot budget;
   CacheStats cache;
@@ -84,6 +90,7 @@ struct AssistantStats {
   RequestQueueStats queue;
   SequenceBatchStats passes;
   PrefixStats prefixes;
+  LookupStats lookup;
   bool memory_is_short = false;  // The system is: see PressureGuard.
 };
 
@@ -272,6 +279,8 @@ class Assistant {
   PressureGuard guard_;              // Of the upkeep's thread.
   std::atomic<bool> memory_is_short_{false};
   std::atomic<uint64_t> next_reply_{1};
+  std::atomic<int64_t> lookup_tokens_{0};
+  std::atomic<int64_t> proposed_tokens_{0};
 
   Mutex training_mutex_;  // Held for a whole training; before mutex_.
   TrainingPause training_pause_;

@@ -76,6 +76,7 @@ class Assistant::Answer {
     options_.sampling = request.sampling.Over(spec.sampling.value_or(SamplingOptions()));
     options_.max_tokens = request.max_tokens;
     options_.stop = request.stop;
+    options_.lookup = request.lookup.value_or(assistant.configuration_.lookup);
     const auto it = assistant.templates_.find(spec.name);
     if (it != assistant.templates_.end()) template_ = it->second.get();
     context_tokens_ = profile.spec.context_tokens;
@@ -197,6 +198,7 @@ class Assistant::Answer {
     SessionShape shape =
         SessionShape::ForTokens(std::min(context_tokens_, n_tokens), adapter_.get());
     shape.chunk_tokens = std::min(shape.chunk_tokens, std::max<int64_t>(1, n_prompt));
+    if (!options_.lookup) shape.ahead_tokens = 0;
     return shape;
   }
 
@@ -271,6 +273,8 @@ absl::Status Assistant::AnswerInTurn(const Request& request, const ExpertSpec& s
   turn.NoteGranted();
   const absl::Duration until_prefill = absl::Now() - start;
   COTERIE_ASSIGN_OR_RETURN(reply.generation, answer.Write(sink, cancel));
+  lookup_tokens_ += reply.generation.n_lookup_tokens;
+  proposed_tokens_ += reply.generation.n_proposed_tokens;
   const LeaseOrigin& origin = answer.origin();
   reply.id = absl::StrCat(absl::Hex(absl::ToUnixNanos(opened_)), "-", next_reply_.fetch_add(1));
   reply.residence = ResidenceOf(origin.how);

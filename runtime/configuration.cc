@@ -233,12 +233,13 @@ absl::Status ReadExperts(const toml::array& tables, absl::string_view file, cons
 absl::Status ReadAll(const toml::table& root, absl::string_view file, const fs::path& folder,
                      Configuration& configuration) {
   TableReader reader(root, "", file);
-  reader.AllowOnly({"memory_budget", "threads", "home", "router", "server", "cache", "queue",
-                    "learning", "expert"});
+  reader.AllowOnly({"memory_budget", "threads", "home", "lookup", "router", "server", "cache",
+                    "queue", "learning", "expert"});
   reader.ReadBytes("memory_budget", configuration.memory_budget_bytes);
   reader.Read("threads", 1, kMaxThreads, configuration.threads);
   reader.Read("home", configuration.home);
   if (reader.Has("home")) configuration.home = ResolvePath(configuration.home, folder);
+  reader.Read("lookup", configuration.lookup);
   const toml::table* router = reader.Table("router");
   const toml::table* server = reader.Table("server");
   const toml::table* cache = reader.Table("cache");

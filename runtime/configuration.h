@@ -73,6 +73,7 @@ struct ExpertConfiguration {
 //   memory_budget = "2GiB"      # or bytes; default: half of the memory that is free
 //   threads = 2                 # default: the number of cores
 //   home = "~/models"           # the model store; default: $COTERIE_HOME, else ~/.cache/coterie
+//   lookup = true               # compute ahead what may repeat something of the conversation
 //   [router]                    # path, residency_bonus, sticky_bonus, second_price,
 //                               # abstain_below
 //   [server]                    # host, port, api_key
@@ -93,6 +94,7 @@ struct Configuration {
   int64_t memory_budget_bytes = 0;
   int threads = 1;                      // [1, 1024]
   std::string home;                     // Absolute.
+  bool lookup = true;                   // Of requests that do not say.
   std::string router_path;              // Absolute; empty: the router that ships.
   DispatchOptions dispatch;             // The bonuses and second_price, [0, 1] each.
   std::optional<double> abstain_below;  // [0, 1]; none: the router's own threshold.

@@ -51,6 +51,9 @@ struct Request {
   std::optional<bool> retrieval;  // Show examples from the log; none: as configured.
   bool log = true;    // Keep it on disk: in the interaction log, if there is one, and as a prefix.
   bool reuse = true;  // Take up what earlier prompts began with, and keep it for later ones.
+  // Compute ahead what may repeat something of the conversation: the same answer, sooner. None: as
+  // configured.
+  std::optional<bool> lookup;
   absl::Time deadline = absl::InfiniteFuture();  // For getting memory, not for answering.
 };
 

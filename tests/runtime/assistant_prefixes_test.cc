@@ -133,6 +133,32 @@ TEST_F(AssistantPrefixesTest, APromptThatWasAnsweredIsNotComputedAgain) {
   EXPECT_EQ(stats.memory.max_bytes, kBudget / 8);
 }
 
+// What was computed ahead in vain is never kept for a later prompt.
+TEST_F(AssistantPrefixesTest, ConversationsAreTheSameWithLookupAndWithout) {
+  Configuration without = Settings();
+  without.lookup = false;
+  const auto looks_up = Open(Settings());
+  const auto plain = Open(std::move(without));
+  Request request = Ask();
+  request.max_tokens = 70;
+  for (int turn = 0; turn < 4; ++turn) {
+    request.sampling.temperature = turn % 2 == 0 ? 0.0f : 0.2f;
+    COTERIE_ASSERT_OK_AND_ASSIGN(const Reply one, Answer(*looks_up, request));
+    COTERIE_ASSERT_OK_AND_ASSIGN(const Reply other, Answer(*plain, request));
+    EXPECT_EQ(one.generation.tokens, other.generation.tokens) << "turn " << turn;
+    EXPECT_EQ(Logprobs(one), Logprobs(other));
+    EXPECT_EQ(one.generation.n_cached_tokens, other.generation.n_cached_tokens);
+    request.messages.push_back({"assistant", one.generation.text, ""});
+    request.messages.push_back({"user", absl::StrCat("and then ", turn), ""});
+  }
+  EXPECT_GT(looks_up->Stats().lookup.lookup_tokens, 0);
+  EXPECT_EQ(plain->Stats().lookup.proposed_tokens, 0);
+  request.lookup = true;
+  COTERIE_ASSERT_OK_AND_ASSIGN(const Reply asked, Answer(*plain, request));
+  EXPECT_EQ(plain->Stats().lookup.proposed_tokens, asked.generation.n_proposed_tokens)
+      << "a request has the last word";
+}
+
 TEST_F(AssistantPrefixesTest, AnswersAreThoseOfAnAssistantThatKeepsNothing) {
   const auto keeps = Open(Settings());
   const auto keeps_nothing = Open(Settings(0));

@@ -43,6 +43,7 @@ TEST(ConfigurationTest, AnEmptyFileMeansTheDefaults) {
   EXPECT_GT(standard.memory_budget_bytes, 0);
   EXPECT_GE(standard.threads, 1);
   EXPECT_EQ(parsed.threads, standard.threads);
+  EXPECT_TRUE(parsed.lookup);
   EXPECT_EQ(parsed.home, standard.home);
   EXPECT_TRUE(parsed.experts.empty());
   EXPECT_EQ(parsed.server.host, "127.0.0.1");
@@ -149,6 +150,7 @@ TEST(ConfigurationTest, EveryKeyIsRead) {
   const Configuration c = Parsed(R"(
     memory_budget = "2GiB"
     threads = 3
+    lookup = false
     home = "store"
     [router]
     path = "/r/router.json"
@@ -182,6 +184,7 @@ TEST(ConfigurationTest, EveryKeyIsRead) {
   )");
   EXPECT_EQ(c.memory_budget_bytes, int64_t{2} << 30);
   EXPECT_EQ(c.threads, 3);
+  EXPECT_FALSE(c.lookup);
   EXPECT_EQ(c.home, "/etc/store");
   EXPECT_EQ(c.router_path, "/r/router.json");
   EXPECT_EQ(c.dispatch.residency_bonus, 0.3);
