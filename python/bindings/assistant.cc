@@ -91,6 +91,7 @@ Fields ReplyFields(const Reply& reply) {
   usage["prompt_tokens"] = generation.n_prompt_tokens;
   usage["completion_tokens"] = generation.n_tokens;
   usage["cached_tokens"] = generation.n_cached_tokens;
+  usage["lookup_tokens"] = generation.n_lookup_tokens;
   d["usage"] = usage;
   py::dict timings;
   timings["how"] = std::string(ResidenceName(reply.residence));
@@ -260,6 +261,10 @@ Fields StatsFields(const AssistantStats& stats) {
   d["evictions"] = EvictionFields(stats.cache);
   d["queue"] = QueueFields(stats);
   d["prefixes"] = PrefixFields(stats.prefixes);
+  py::dict lookup;
+  lookup["proposed_tokens"] = stats.lookup.proposed_tokens;
+  lookup["lookup_tokens"] = stats.lookup.lookup_tokens;
+  d["lookup"] = lookup;
   d["health"] = HealthFields(stats);
   return d;
 }
@@ -278,6 +283,7 @@ Request RequestFrom(const py::object& prompt_or_messages, const Fields& options)
   }
   request.log = Optional<bool>(options, "log").value_or(true);
   request.reuse = Optional<bool>(options, "reuse").value_or(true);
+  request.lookup = Optional<bool>(options, "lookup");
   request.retrieval = Optional<bool>(options, "retrieval");
   if (const auto timeout = Optional<double>(options, "timeout")) {
     request.deadline = absl::Now() + absl::Seconds(*timeout);

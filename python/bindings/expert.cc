@@ -98,11 +98,12 @@ py::array_t<float> PythonExpert::Logits(std::shared_ptr<PythonExpert> self,
 Fields PythonExpert::Generate(std::shared_ptr<PythonExpert> self, const py::object& prompt,
                               int64_t max_tokens, const SamplingOptions& sampling,
                               const std::vector<std::string>& stop,
-                              std::optional<std::shared_ptr<PythonAdapter>> adapter) {
+                              std::optional<std::shared_ptr<PythonAdapter>> adapter, bool lookup) {
   GenerationOptions options;
   options.sampling = sampling;
   options.max_tokens = max_tokens;
   options.stop = stop;
+  options.lookup = lookup;
   const Generation done =
       ValueOrRaise(CallInterruptibly([self = std::move(self), messages = MessagesFrom(prompt),
                                       options, deltas = DeltasOf(adapter)](std::stop_token cancel) {
@@ -113,6 +114,7 @@ Fields PythonExpert::Generate(std::shared_ptr<PythonExpert> self, const py::obje
   result["finish_reason"] = std::string(FinishReasonName(done.finish_reason));
   result["prompt_tokens"] = done.n_prompt_tokens;
   result["completion_tokens"] = done.n_tokens;
+  result["lookup_tokens"] = done.n_lookup_tokens;
   result["prefill_ms"] = absl::ToDoubleMilliseconds(done.prefill_time);
   result["first_token_ms"] = absl::ToDoubleMilliseconds(done.first_token_time);
   result["decode_tokens_per_second"] = done.decode_tokens_per_second();
@@ -304,7 +306,8 @@ void BindExpert(py::module_& module) {
            "Logits after each token of one sequence, float32 [n_tokens, n_vocab].")
       .def("generate", &PythonExpert::Generate, py::arg("prompt_or_messages"),
            py::arg("max_tokens"), py::arg("sampling"), py::arg("stop"),
-           py::arg("adapter") = py::none(), "Answers; the fields of coterie.expert.ExpertReply.")
+           py::arg("adapter") = py::none(), py::arg("lookup") = true,
+           "Answers; the fields of coterie.expert.ExpertReply.")
       .def_property_readonly("description", &PythonExpert::Description,
                              "What the file says of its model: dimensions, vocabulary, context.");
 }

@@ -41,7 +41,7 @@ class __attribute__((visibility("hidden"))) PythonExpert {
   static Fields Generate(std::shared_ptr<PythonExpert> self, const pybind11::object& prompt,
                          int64_t max_tokens, const SamplingOptions& sampling,
                          const std::vector<std::string>& stop,
-                         std::optional<std::shared_ptr<PythonAdapter>> adapter);
+                         std::optional<std::shared_ptr<PythonAdapter>> adapter, bool lookup);
   Fields Description() const;
 
  private:

@@ -18,7 +18,7 @@ class Expert:
         
         activations: 'int8' rounds activations to 8 bits per block of 32 (fast), 'f32' does not (the reference). threads: 0 means one per core.
         """
-    def generate(self, prompt_or_messages: typing.Any, max_tokens: typing.SupportsInt | typing.SupportsIndex, sampling: SamplingOptions, stop: collections.abc.Sequence[str], adapter: Adapter | None = None) -> dict[str, typing.Any]:
+    def generate(self, prompt_or_messages: typing.Any, max_tokens: typing.SupportsInt | typing.SupportsIndex, sampling: SamplingOptions, stop: collections.abc.Sequence[str], adapter: Adapter | None = None, lookup: bool = True) -> dict[str, typing.Any]:
         """
         Answers; the fields of coterie.expert.ExpertReply.
         """

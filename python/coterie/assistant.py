@@ -54,6 +54,9 @@ class Options(TypedDict, total=False):
     """False: keep nothing of this answer on disk, in the interaction log or as a prefix."""
     reuse: bool | None
     """False: compute the whole prompt, whatever is known of it, and keep nothing for later ones."""
+    lookup: bool | None
+    """False: do not compute ahead what may repeat something of the conversation. The answer is the
+    same either way, token by token; as configured if None."""
     timeout: float | None
     """Seconds to wait for a turn and for memory; then TimeoutError. Without one, for ever."""
 
@@ -79,11 +82,13 @@ class Route:
 @dataclass(frozen=True)
 class Usage:
     """Tokens read and tokens written. cached_tokens: of those read, known from an earlier prompt
-    that began alike, and not computed again."""
+    that began alike, and not computed again. lookup_tokens: of those written, computed ahead in one
+    pass with an earlier one, because they repeat something of the conversation."""
 
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int = 0
+    lookup_tokens: int = 0
 
 
 @dataclass(frozen=True)

@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ExpertReply:
-    """An answer of one expert. Times in milliseconds."""
+    """An answer of one expert. Times in milliseconds. lookup_tokens: see coterie.Usage."""
 
     text: str
     finish_reason: FinishReason
     prompt_tokens: int
     completion_tokens: int
+    lookup_tokens: int
     prefill_ms: float
     first_token_ms: float
     decode_tokens_per_second: float
@@ -81,6 +82,7 @@ class Expert(Native[_coterie.Expert]):
         seed: int | None = None,
         stop: Sequence[str] = (),
         adapter: Adapter | None = None,
+        lookup: bool = True,
     ) -> ExpertReply:
         """Answers a prompt or conversation through the file's chat template; greedy by default.
 
@@ -96,7 +98,9 @@ class Expert(Native[_coterie.Expert]):
         sampling.repetition_penalty = repetition_penalty
         sampling.seed = seed
         core = adapter._core if adapter is not None else None
-        fields = self._native.generate(prompt_or_messages, max_tokens, sampling, list(stop), core)
+        fields = self._native.generate(
+            prompt_or_messages, max_tokens, sampling, list(stop), core, lookup
+        )
         return ExpertReply(**fields)
 
 

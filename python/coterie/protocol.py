@@ -52,6 +52,8 @@ class Usage(Protocol):
     def completion_tokens(self) -> int: ...
     @property
     def cached_tokens(self) -> int: ...
+    @property
+    def lookup_tokens(self) -> int: ...
 
 
 class Timings(Protocol):
@@ -153,6 +155,7 @@ def reply_fields(reply: Reply) -> dict[str, Any]:
             "prompt_tokens": reply.usage.prompt_tokens,
             "completion_tokens": reply.usage.completion_tokens,
             "cached_tokens": reply.usage.cached_tokens,
+            "lookup_tokens": reply.usage.lookup_tokens,
         },
         "timings": {
             name: getattr(timings, name)

@@ -27,6 +27,7 @@ class FakeUsage:
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int = 4
+    lookup_tokens: int = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,6 +129,7 @@ class FakeAssistant:
         timeout: float | None = None,
         log: bool = True,
         reuse: bool = True,
+        lookup: bool | None = None,
     ) -> FakeStream:
         given = {name: value for name, value in locals().items() if name != "self"}
         messages = given.pop("prompt_or_messages")

@@ -99,6 +99,23 @@ def test_what_is_known_of_a_prompt_is_said_and_changes_no_answer(assistant: Any)
     assert prefixes["hits"] >= 2 and 0 < prefixes["bytes"] <= prefixes["max_bytes"]
 
 
+def test_what_an_answer_repeats_is_looked_up_and_changes_nothing(assistant: Any) -> None:
+    text = "The quick brown fox jumps over the lazy dog, and the lazy dog does not mind at all. "
+
+    def answer(**options: Any) -> Any:
+        prompt = "Repeat this text word for word: " + text
+        return assistant.generate(
+            prompt, expert=MODEL, max_tokens=60, temperature=0, log=False, **options
+        )
+
+    with_lookup, without = answer(), answer(lookup=False)
+    assert with_lookup.text == without.text
+    assert with_lookup.usage.completion_tokens == without.usage.completion_tokens
+    assert with_lookup.usage.lookup_tokens > 0 == without.usage.lookup_tokens
+    lookup = assistant.stats()["lookup"]
+    assert lookup["proposed_tokens"] >= lookup["lookup_tokens"] >= with_lookup.usage.lookup_tokens
+
+
 def test_log_probabilities_are_of_the_tokens_written(client: openai.OpenAI) -> None:
     choice = ask(client, "Say hi.", logprobs=True, top_logprobs=2).choices[0]
     tokens = choice.logprobs.content

@@ -62,6 +62,7 @@ def test_an_answer_says_who_gave_it_and_why(client: TestClient) -> None:
         "completion_tokens": 3,
         "total_tokens": 10,
         "prompt_tokens_details": {"cached_tokens": 4},
+        "completion_tokens_details": {"lookup_tokens": 2},
     }
     assert answer["coterie"]["expert"] == "coder" and answer["coterie"]["confidence"] == 0.9
     assert answer["coterie"]["loaded_ms"] == 120.0 and answer["coterie"]["reason"] == "code 0.90"

@@ -15,6 +15,7 @@ from coterie.cli.options import (
     Expert,
     Json,
     Log,
+    Lookup,
     MaxTokens,
     Seed,
     Temperature,
@@ -85,6 +86,7 @@ def run(
         str | None, typer.Option(metavar="TEXT", help="A system message: how to answer.")
     ] = None,
     log: Log = True,
+    lookup: Lookup = None,
     config: Config = None,
     memory_budget: Budget = None,
     threads: Threads = None,
@@ -100,6 +102,7 @@ def run(
         messages.insert(0, {"role": "system", "content": system})
     settings: dict[str, Any] = {
         "log": log,
+        "lookup": lookup,
         "expert": expert,
         "max_tokens": max_tokens,
         "temperature": temperature,
@@ -152,7 +155,11 @@ def summary(reply: Reply) -> str:
     if cached := reply.usage.cached_tokens:
         parts.append(f"{cached} of {reply.usage.prompt_tokens} prompt tokens known")
     tokens = reply.usage.completion_tokens
-    parts.append(f"{tokens} tokens, {timings.decode_tokens_per_second:.1f} per second")
+    repeated = reply.usage.lookup_tokens
+    parts.append(
+        f"{tokens} tokens{f', {repeated} of them looked up' if repeated else ''}, "
+        f"{timings.decode_tokens_per_second:.1f} per second"
+    )
     if reply.examples:
         parts.append(f"{len(reply.examples)} examples shown")
     if note := _ENDINGS.get(reply.finish_reason):

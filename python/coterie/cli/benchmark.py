@@ -170,7 +170,7 @@ def _experts(assistant: Assistant, names: Sequence[str]) -> list[dict[str, Any]]
 def _measure(assistant: Assistant, name: str, max_tokens: int) -> dict[str, Any]:
     """Two answers: the first may load, the second finds everything there."""
     settings: dict[str, Any] = {"expert": name, "max_tokens": max_tokens, "temperature": 0}
-    settings |= {"log": False, "reuse": False}
+    settings |= {"log": False, "reuse": False, "lookup": False}
     try:
         first = assistant.generate(_PROMPT, **settings)
         second = assistant.generate(_PROMPT, **settings)

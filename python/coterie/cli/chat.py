@@ -22,6 +22,7 @@ from coterie.cli.options import (
     Expert,
     Json,
     Log,
+    Lookup,
     MaxTokens,
     Seed,
     Temperature,
@@ -60,6 +61,7 @@ def chat(
     temperature: Temperature = None,
     seed: Seed = None,
     log: Log = True,
+    lookup: Lookup = None,
     config: Config = None,
     memory_budget: Budget = None,
     threads: Threads = None,
@@ -72,7 +74,13 @@ def chat(
     """
     assistant = options.open_assistant(config, memory_budget, threads)
     options.check_expert(assistant, expert)
-    settings = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed, "log": log}
+    settings = {
+        "max_tokens": max_tokens,
+        "temperature": temperature,
+        "seed": seed,
+        "log": log,
+        "lookup": lookup,
+    }
     Chat(assistant, expert, settings, json).run()
 
 

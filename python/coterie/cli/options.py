@@ -34,6 +34,14 @@ Log = Annotated[
     bool,
     typer.Option("--log/--no-log", help="Keep the answer, on this machine, for feedback."),
 ]
+Lookup = Annotated[
+    bool | None,
+    typer.Option(
+        "--lookup/--no-lookup",
+        help="Write faster what repeats something of the conversation; the answer is the same. "
+        "As configured if not given.",
+    ),
+]
 Config = Annotated[
     Path | None,
     typer.Option(

@@ -80,6 +80,10 @@ def summary(stats: dict[str, Any]) -> list[str]:
             f"prefixes: {held} of {most}; {prefixes['hits']} answers began with "
             f"{prefixes['cached_tokens']} known tokens, {prefixes['misses']} with none"
         )
+    if lookup := stats.get("lookup"):
+        lines.append(
+            f"lookup: {lookup['lookup_tokens']} of {lookup['proposed_tokens']} proposed tokens came"
+        )
     health = stats.get("health")
     if health and health["state"] != "ok":
         lines.append(f"memory: {health['state'].replace('_', ' ')}. {health['advice']}".rstrip())

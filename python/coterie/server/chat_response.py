@@ -38,6 +38,7 @@ def usage(reply: Reply) -> dict[str, Any]:
         "completion_tokens": written,
         "total_tokens": prompt + written,
         "prompt_tokens_details": {"cached_tokens": reply.usage.cached_tokens},
+        "completion_tokens_details": {"lookup_tokens": reply.usage.lookup_tokens},
     }
 
 

@@ -24,6 +24,7 @@ class Traffic:
         self._prompt_tokens = 0
         self._cached_tokens = 0
         self._written_tokens = 0
+        self._lookup_tokens = 0
         self._by_expert: dict[str, int] = {}
 
     def enter(self) -> bool:
@@ -42,6 +43,7 @@ class Traffic:
         self._prompt_tokens += reply.usage.prompt_tokens
         self._cached_tokens += reply.usage.cached_tokens
         self._written_tokens += reply.usage.completion_tokens
+        self._lookup_tokens += reply.usage.lookup_tokens
         self._by_expert[reply.expert] = self._by_expert.get(reply.expert, 0) + 1
 
     def failed(self) -> None:
@@ -60,6 +62,7 @@ class Traffic:
         yield from _metric("prompt_tokens_total", "counter", {"": self._prompt_tokens})
         yield from _metric("cached_tokens_total", "counter", {"": self._cached_tokens})
         yield from _metric("completion_tokens_total", "counter", {"": self._written_tokens})
+        yield from _metric("lookup_tokens_total", "counter", {"": self._lookup_tokens})
         yield from _metric("expert_answers_total", "counter", self._by_expert, "expert")
         for name in ("budget_bytes", "used_bytes", "peak_bytes"):
             yield from _metric(f"memory_{name}", "gauge", {"": stats.get(name, 0)})
