@@ -149,6 +149,7 @@ Request Ask(int sequence, int64_t n_generate) {
   request.max_tokens = n_generate;
   request.sampling.temperature = 0.0f;
   request.log = false;
+  request.lookup = false;  // Passes are measured, not how often answers repeat themselves.
   return request;
 }
 
