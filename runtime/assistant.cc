@@ -34,6 +34,17 @@ double ExpectedLoadMs(const BaseResidency* known, int64_t bytes) {
   return static_cast<double>(bytes) / 1e6;
 }
 
+// Null: the cache's own.
+std::shared_ptr<const EvictionPolicy> PolicyOf(LeavingPolicy policy) {
+  return policy == LeavingPolicy::kLru ? std::make_shared<LruPolicy>() : nullptr;
+}
+
+HoldOptions HoldsOf(LeavingPolicy policy) {
+  HoldOptions hold;
+  if (policy == LeavingPolicy::kLru) hold.load_times = 0;
+  return hold;
+}
+
 }  // namespace
 
 Assistant::Assistant(Configuration configuration)
@@ -46,7 +57,9 @@ Assistant::Assistant(Configuration configuration)
                 absl::StrCat(configuration_.home, "/prefixes")),
       cache_(std::make_unique<ExpertCache>(
           budget_, *source_,
-          ExpertCacheOptions{.keep_alive = configuration_.cache.keep_alive,
+          ExpertCacheOptions{.policy = PolicyOf(configuration_.cache.policy),
+                             .hold = HoldsOf(configuration_.cache.policy),
+                             .keep_alive = configuration_.cache.keep_alive,
                              .resident_bytes = &ResidentBytes,
                              .on_wait = [this] { training_pause_.Ask(); },
                              .expendable = &prefixes_.memory(),

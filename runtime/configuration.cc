@@ -88,9 +88,16 @@ absl::Status ReadServer(const toml::table& table, absl::string_view file,
 absl::Status ReadCache(const toml::table& table, absl::string_view file, const fs::path& folder,
                        CacheConfiguration& cache) {
   TableReader reader(table, "[cache]", file);
-  reader.AllowOnly(
-      {"keep_alive", "prefetch", "pressure", "prefix_share", "prefix_disk", "request_log"});
+  reader.AllowOnly({"keep_alive", "policy", "prefetch", "pressure", "prefix_share", "prefix_disk",
+                    "request_log"});
   reader.ReadTime("keep_alive", /*may_be_forever=*/true, cache.keep_alive);
+  std::string policy = "coterie";
+  reader.Read("policy", policy);
+  if (policy == "lru") {
+    cache.policy = LeavingPolicy::kLru;
+  } else if (policy != "coterie") {
+    reader.Fail("policy", reader.LineOf("policy"), "expected \"coterie\" or \"lru\"");
+  }
   reader.Read("prefetch", cache.prefetch);
   reader.Read("pressure", cache.pressure);
   reader.Read("prefix_share", 0.0, 1.0, cache.prefix_share);

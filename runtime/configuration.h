@@ -19,8 +19,15 @@
 
 namespace coterie {
 
+// Which idle experts leave when others need their room.
+enum class LeavingPolicy : uint8_t {
+  kCoterie,  // What costs least waiting to have again, with holds after a load.
+  kLru,      // The least recently used, without holds. For comparison.
+};
+
 // How memory is used.
 struct CacheConfiguration {
+  LeavingPolicy policy = LeavingPolicy::kCoterie;  // "coterie" or "lru", as `simulate` has them.
   // How long idle experts stay loaded; infinite: until others need the room.
   absl::Duration keep_alive = absl::InfiniteDuration();
   bool prefetch = false;  // Load the router's second choice into free memory when idle.
@@ -77,7 +84,7 @@ struct ExpertConfiguration {
 //   [router]                    # path, residency_bonus, sticky_bonus, second_price,
 //                               # abstain_below
 //   [server]                    # host, port, api_key
-//   [cache]                     # keep_alive = "10m", prefetch, pressure, prefix_share,
+//   [cache]                     # keep_alive = "10m", policy, prefetch, pressure, prefix_share,
 //                               # prefix_disk = "1GB", request_log
 //   [queue]                     # max_waiting, max_running, max_batch, batch_wait = "2s"
 //   [learning]                  # log, log_path, log_bytes = "64MB", key_file, retrieval,

@@ -105,6 +105,20 @@ TEST_F(AssistantTest, RoutesLoadsEvictsAndAnswersInsideTheBudget) {
   }));
 }
 
+TEST_F(AssistantTest, TheLeastRecentlyUsedLeavesWhereThatIsConfigured) {
+  Configuration configuration = DefaultConfiguration(kBudgetBytes);
+  configuration.cache.policy = LeavingPolicy::kLru;
+  auto assistant = Assistant::Open(std::move(configuration));
+  ASSERT_THAT(assistant, IsOk());
+  for (const char* const expert : {kCode, kSmall}) {
+    ASSERT_THAT(Answer(**assistant, Ask("Say yes.", expert)), IsOk());
+  }
+  const std::vector<Event> events = (*assistant)->TakeEvents();
+  EXPECT_TRUE(std::any_of(events.begin(), events.end(), [](const Event& event) {
+    return event.kind == "evicted" && event.reason.find("least recently used") != std::string::npos;
+  }));
+}
+
 TEST_F(AssistantTest, FiftySwitchesNeitherGrowNorChangeAnswers) {
   const std::string prompt = "What is a list?";
   std::string alone[2];

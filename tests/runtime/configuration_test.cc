@@ -91,6 +91,7 @@ TEST(ConfigurationTest, TheUseOfMemoryIsConfigured) {
   const Configuration c = Parsed(R"(
     [cache]
     keep_alive = "1h30m"
+    policy = "lru"
     prefetch = true
     pressure = false
     prefix_share = 0.25
@@ -114,6 +115,8 @@ TEST(ConfigurationTest, TheUseOfMemoryIsConfigured) {
     model = "m"
   )");
   EXPECT_EQ(c.cache.keep_alive, absl::Minutes(90));
+  EXPECT_EQ(c.cache.policy, LeavingPolicy::kLru);
+  EXPECT_EQ(Parsed("[cache]\npolicy = \"coterie\"").cache.policy, LeavingPolicy::kCoterie);
   EXPECT_TRUE(c.cache.prefetch);
   EXPECT_FALSE(c.cache.pressure);
   EXPECT_EQ(c.cache.prefix_share, 0.25);
@@ -135,6 +138,7 @@ TEST(ConfigurationTest, ErrorsInTheUseOfMemoryNameTheKeyAndWhatIsAllowed) {
   ExpectError("[cache]\nkeep_alive = -2", "2: [cache] keep_alive", "a time such as");
   ExpectError("[cache]\nkeep_alive = \"-5s\"", "2: [cache] keep_alive", "a time such as");
   ExpectError("[cache]\nkeep_alive = true", "2: [cache] keep_alive", "a time such as");
+  ExpectError("[cache]\npolicy = \"fifo\"", "2: [cache] policy", "\"coterie\" or \"lru\"");
   ExpectError("[cache]\nprefetch = 1", "2: [cache] prefetch", "true or false");
   ExpectError("[cache]\nprefix_share = 1.5", "2: [cache] prefix_share", "a number from 0 to 1");
   ExpectError("[cache]\npresure = true", "2: [cache] presure", "did you mean \"pressure\"");
