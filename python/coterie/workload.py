@@ -1,7 +1,8 @@
-"""Streams of requests for `coterie simulate`: read from a request log, or made up."""
+"""Streams of requests for `coterie simulate`: read from a request log, or made up; and the run."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import random
 from collections.abc import Iterable
@@ -13,6 +14,8 @@ _FIELDS = ("t", "base", "base_bytes", "kv_bytes", "load_s", "hold_s")
 
 # Where nothing was measured: a disk, or a page cache, of about a gigabyte a second.
 _BYTES_PER_SECOND = 1e9
+
+_BURST = 6  # Requests that arrive at once.
 
 
 @dataclass(frozen=True)
@@ -118,11 +121,12 @@ def make(
     seed: int,
 ) -> Workload:
     """zipf: the k-th base is asked for 1/k as often as the first, at random times; cyclic: one
-    after the other; ping-pong: the first two in turns. ValueError for any other."""
+    after the other; ping-pong: the first two in turns; bursts: six at once, drawn as for zipf, then
+    a gap as long as theirs together. ValueError for any other."""
     chance = random.Random(seed)
     n = len(bases)
     order: Iterable[int]
-    if kind == "zipf":
+    if kind in ("zipf", "bursts"):
         order = chance.choices(range(n), [1 / (k + 1) for k in range(n)], k=n_requests)
     elif kind == "cyclic":
         order = (i % n for i in range(n_requests))
@@ -131,10 +135,22 @@ def make(
             raise ValueError("ping-pong needs two bases")
         order = (i % 2 for i in range(n_requests))
     else:
-        raise ValueError(f'a workload is zipf, cyclic or ping-pong, not "{kind}"')
+        raise ValueError(f'a workload is zipf, cyclic, ping-pong or bursts, not "{kind}"')
     requests = []
     now = 0.0
     for base in order:
         requests.append(Request(now, base, kv_bytes, hold_s))
-        now += chance.expovariate(1 / gap_s) if kind == "zipf" and gap_s > 0 else gap_s
+        if kind == "bursts":
+            now += 0 if len(requests) % _BURST else _BURST * gap_s
+        else:
+            now += chance.expovariate(1 / gap_s) if kind == "zipf" and gap_s > 0 else gap_s
     return Workload(bases, requests)
+
+
+def simulate(stream: Workload, budget: int, policy: str) -> dict[str, Any]:
+    """Runs the requests through the program's own cache on a virtual clock: hits, loads, waits and
+    bytes of a policy, which is coterie, lru or belady."""
+    native = importlib.import_module("coterie._coterie")
+    bases = [(each.name, each.bytes, each.load_s) for each in stream.bases]
+    requests = [(r.arrival_s, r.base, r.kv_bytes, r.hold_s) for r in stream.requests]
+    return dict(native.simulate(bases, requests, budget, policy))

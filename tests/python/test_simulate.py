@@ -84,6 +84,13 @@ def test_workloads_are_what_their_names_say() -> None:
     assert counts[0] / counts[1] == pytest.approx(2, rel=0.15)
     assert counts[0] / counts[2] == pytest.approx(3, rel=0.15)
     assert made("zipf") == made("zipf") != made("zipf", seed=2)
+    assert Counter(made("bursts"))[0] / 3000 == pytest.approx(6 / 11, rel=0.15)
+
+
+def test_a_burst_is_six_requests_at_once_and_then_none() -> None:
+    bases = [workload.base_of("a", 100)]
+    stream = workload.make("bursts", bases, n_requests=8, gap_s=2, hold_s=1, kv_bytes=1, seed=1)
+    assert [each.arrival_s for each in stream.requests] == [0] * 6 + [12] * 2
 
 
 def test_one_base_over_capacity_is_the_cliff_of_lru(capsys: pytest.CaptureFixture[str]) -> None:

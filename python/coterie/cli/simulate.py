@@ -25,7 +25,8 @@ Log = Annotated[
     ),
 ]
 Kind = Annotated[
-    str | None, typer.Option("--workload", help="Instead of a log: zipf, cyclic or ping-pong.")
+    str | None,
+    typer.Option("--workload", help="Instead of a log: zipf, cyclic, ping-pong or bursts."),
 ]
 Bases = Annotated[
     list[str] | None,
@@ -137,13 +138,8 @@ def _range(stream: Workload) -> list[int]:
 
 
 def _row(stream: Workload, budget: int) -> dict[str, Any]:
-    native = importlib.import_module("coterie._coterie")
-    bases = [(each.name, each.bytes, each.load_s) for each in stream.bases]
-    requests = [(r.arrival_s, r.base, r.kv_bytes, r.hold_s) for r in stream.requests]
-    return {
-        "budget_bytes": budget,
-        **{policy: native.simulate(bases, requests, budget, policy) for policy in POLICIES},
-    }
+    simulated = {policy: workload.simulate(stream, budget, policy) for policy in POLICIES}
+    return {"budget_bytes": budget, **simulated}
 
 
 def _print(stream: Workload, rows: list[dict[str, Any]]) -> None:
