@@ -4,14 +4,16 @@
 #   make test-peers    adapters and gradients against PEFT and llama.cpp: PEER=PYTHON, see docs/adapters.md
 #   make test-torch    the trainer on LibTorch against the CPU's: TORCH=PYTHON, see docs/gpu.md
 #   make bench         measures; PEER=PYTHON sets llama.cpp beside it, WRITE=docs writes docs/performance.md
+#   make replay        replays traces of requests; LLAMA_SERVER=PROGRAM sets llama.cpp's server beside it, and
+#                      WRITE=docs writes docs/replay.md
 #   make fuzz          runs every fuzzer for a minute (SECONDS=...)
 #   make sanitize      the tests under AddressSanitizer and UndefinedBehaviorSanitizer
 #   make sanitize-threads   those with threads under ThreadSanitizer
 #   make build         the release build of libraries, tests and tools
 #   make stub          writes python/coterie/_coterie.pyi anew from the compiled module
 #   make install       the Python package and the coterie command into .venv
-.PHONY: demo test test-peers test-torch bench fuzz sanitize sanitize-threads build install setup models format stub check \
-  clean
+.PHONY: demo test test-peers test-torch bench replay fuzz sanitize sanitize-threads build install setup models format \
+  stub check clean
 
 MODELS ?= small
 SMALL_MODELS := smollm2-135m qwen2.5-coder-0.5b gemma-3-270m
@@ -63,6 +65,10 @@ test-torch: setup
 
 bench: build models
 	@.venv/bin/python bench/run.py $(if $(PEER),--peer $(PEER)) $(if $(WRITE),--write $(WRITE) --random)
+
+replay: build models
+	@.venv/bin/python bench/replay.py $(if $(LLAMA_SERVER),--llama-server $(LLAMA_SERVER)) \
+	  $(if $(WRITE),--write $(WRITE))
 
 stub: install
 	@.venv/bin/pybind11-stubgen coterie._coterie -o build/stub >/dev/null

@@ -16,6 +16,9 @@ PARTS = (
     ("Evenness, adapters, memory", ("time between", "decode cost", "resident beyond")),
 )
 
+# Around the part of a page that a command writes.
+WRITTEN, WRITTEN_END = "<!-- measured -->", "<!-- end of what is measured -->"
+
 
 def write(folder: Path, machine: dict[str, Any], rows: Sequence[Row], command: str) -> Path:
     """Writes performance.md, performance.json and performance.png; returns the page."""
@@ -45,6 +48,15 @@ def text(machine: dict[str, Any], rows: Sequence[Row], command: str) -> str:
     if any(row.theirs for row in rows):
         lines += ["", "![Speed beside llama.cpp and the limit](performance.png)"]
     return "\n".join(lines) + "\n"
+
+
+def replace_part(page: Path, lines: Sequence[str]) -> None:
+    """Sets what stands between the two marks of a page; what people wrote around them stays."""
+    before, begin, rest = page.read_text().partition(WRITTEN)
+    _, end, after = rest.partition(WRITTEN_END)
+    if not begin or not end:
+        raise ValueError(f"{page} has no {WRITTEN} ... {WRITTEN_END}")
+    page.write_text("\n".join([before + begin, *lines, end + after]))
 
 
 def machine_table(machine: dict[str, Any]) -> list[str]:
