@@ -11,15 +11,22 @@ struct Chunk {
 
 inline void StoreBytes(const Chunk& c, uint8_t* to) { memcpy(to, c.q, kChunk); }
 
-inline void SplitNibbles(const uint8_t* from, uint8_t* q) {
+// Of value j of a block.
+inline uint8_t& ByteOf(Chunk& c, int block, int j) {
+  return c.q[ChunkPlace(block, j >> 4) + (j & 15)];
+}
+
+inline void SplitNibbles(const uint8_t* from, int block, Chunk& c) {
   for (int j = 0; j < 16; ++j) {
-    q[j] = from[j] & 15;
-    q[j + 16] = from[j] >> 4;
+    ByteOf(c, block, j) = from[j] & 15;
+    ByteOf(c, block, j + 16) = from[j] >> 4;
   }
 }
 
-inline void AddFifthBits(uint32_t high, uint8_t* q) {
-  for (int j = 0; j < 32; ++j) q[j] |= static_cast<uint8_t>((high >> j & 1) << 4);
+inline void AddFifthBits(uint32_t high, int block, Chunk& c) {
+  for (int j = 0; j < 32; ++j) {
+    ByteOf(c, block, j) |= static_cast<uint8_t>((high >> j & 1) << 4);
+  }
 }
 
 template <class Type>
@@ -27,64 +34,66 @@ struct Reader;
 
 template <>
 struct Reader<Q4_0> {
-  template <bool kFull>
-  static void Read(const uint8_t* p, int n_blocks, Chunk& c) {
+  template <class Blocks>
+  static void Read(const Blocks& blocks, Chunk& c) {
     for (int i = 0; i < kChunkBlocks; ++i) {
-      const uint8_t* block = BlockAt<Q4_0, kFull>(p, n_blocks, i);
+      const uint8_t* block = blocks.at(i);
       c.d[0].lane[i] = HalfToFloat(ReadU16(block));
-      SplitNibbles(block + 2, c.q + 32 * i);
+      SplitNibbles(block + 2, i, c);
     }
   }
 };
 
 template <>
 struct Reader<Q4_1> {
-  template <bool kFull>
-  static void Read(const uint8_t* p, int n_blocks, Chunk& c) {
+  template <class Blocks>
+  static void Read(const Blocks& blocks, Chunk& c) {
     for (int i = 0; i < kChunkBlocks; ++i) {
-      const uint8_t* block = BlockAt<Q4_1, kFull>(p, n_blocks, i);
+      const uint8_t* block = blocks.at(i);
       c.d[0].lane[i] = HalfToFloat(ReadU16(block));
       c.m.lane[i] = HalfToFloat(ReadU16(block + 2));
-      SplitNibbles(block + 4, c.q + 32 * i);
+      SplitNibbles(block + 4, i, c);
     }
   }
 };
 
 template <>
 struct Reader<Q5_0> {
-  template <bool kFull>
-  static void Read(const uint8_t* p, int n_blocks, Chunk& c) {
+  template <class Blocks>
+  static void Read(const Blocks& blocks, Chunk& c) {
     for (int i = 0; i < kChunkBlocks; ++i) {
-      const uint8_t* block = BlockAt<Q5_0, kFull>(p, n_blocks, i);
+      const uint8_t* block = blocks.at(i);
       c.d[0].lane[i] = HalfToFloat(ReadU16(block));
-      SplitNibbles(block + 6, c.q + 32 * i);
-      AddFifthBits(ReadU32(block + 2), c.q + 32 * i);
+      SplitNibbles(block + 6, i, c);
+      AddFifthBits(ReadU32(block + 2), i, c);
     }
   }
 };
 
 template <>
 struct Reader<Q5_1> {
-  template <bool kFull>
-  static void Read(const uint8_t* p, int n_blocks, Chunk& c) {
+  template <class Blocks>
+  static void Read(const Blocks& blocks, Chunk& c) {
     for (int i = 0; i < kChunkBlocks; ++i) {
-      const uint8_t* block = BlockAt<Q5_1, kFull>(p, n_blocks, i);
+      const uint8_t* block = blocks.at(i);
       c.d[0].lane[i] = HalfToFloat(ReadU16(block));
       c.m.lane[i] = HalfToFloat(ReadU16(block + 2));
-      SplitNibbles(block + 8, c.q + 32 * i);
-      AddFifthBits(ReadU32(block + 4), c.q + 32 * i);
+      SplitNibbles(block + 8, i, c);
+      AddFifthBits(ReadU32(block + 4), i, c);
     }
   }
 };
 
 template <>
 struct Reader<Q8_0> {
-  template <bool kFull>
-  static void Read(const uint8_t* p, int n_blocks, Chunk& c) {
+  template <class Blocks>
+  static void Read(const Blocks& blocks, Chunk& c) {
     for (int i = 0; i < kChunkBlocks; ++i) {
-      const uint8_t* block = BlockAt<Q8_0, kFull>(p, n_blocks, i);
+      const uint8_t* block = blocks.at(i);
       c.d[0].lane[i] = HalfToFloat(ReadU16(block));
-      memcpy(c.q + 32 * i, block + 2, 32);
+      for (int half = 0; half < 2; ++half) {
+        memcpy(c.q + ChunkPlace(i, half), block + 2 + 16 * half, 16);
+      }
     }
   }
 };
@@ -98,49 +107,52 @@ inline void ReadScales(const uint8_t* block, Chunk& c) {
   }
 }
 
-inline void SplitWideNibbles(const uint8_t* from, uint8_t* q) {
+inline void SplitWideNibbles(const uint8_t* from, Chunk& c) {
   for (int i = 0; i < 4; ++i) {
     for (int j = 0; j < 32; ++j) {
-      q[64 * i + j] = from[32 * i + j] & 15;
-      q[64 * i + 32 + j] = from[32 * i + j] >> 4;
+      ByteOf(c, 2 * i, j) = from[32 * i + j] & 15;
+      ByteOf(c, 2 * i + 1, j) = from[32 * i + j] >> 4;
     }
   }
 }
 
 template <>
 struct Reader<Q4_K> {
-  template <bool kFull>
-  static void Read(const uint8_t* p, int, Chunk& c) {
+  template <class Blocks>
+  static void Read(const Blocks& blocks, Chunk& c) {
+    const uint8_t* p = blocks.at(0);
     ReadScales(p, c);
-    SplitWideNibbles(p + 16, c.q);
+    SplitWideNibbles(p + 16, c);
   }
 };
 
 template <>
 struct Reader<Q5_K> {
-  template <bool kFull>
-  static void Read(const uint8_t* p, int, Chunk& c) {
+  template <class Blocks>
+  static void Read(const Blocks& blocks, Chunk& c) {
+    const uint8_t* p = blocks.at(0);
     ReadScales(p, c);
-    SplitWideNibbles(p + 48, c.q);
+    SplitWideNibbles(p + 48, c);
     for (int i = 0; i < 8; ++i) {
-      for (int j = 0; j < 32; ++j) c.q[32 * i + j] |= (p[16 + j] >> i & 1) << 4;
+      for (int j = 0; j < 32; ++j) ByteOf(c, i, j) |= (p[16 + j] >> i & 1) << 4;
     }
   }
 };
 
 template <>
 struct Reader<Q6_K> {
-  template <bool kFull>
-  static void Read(const uint8_t* p, int, Chunk& c) {
+  template <class Blocks>
+  static void Read(const Blocks& blocks, Chunk& c) {
+    const uint8_t* p = blocks.at(0);
     for (int half = 0; half < 2; ++half) {
       const uint8_t* low = p + 64 * half;
       const uint8_t* high = p + 128 + 32 * half;
-      uint8_t* q = c.q + 128 * half;
+      const int block = 4 * half;
       for (int j = 0; j < 32; ++j) {
-        q[j] = (low[j] & 15) | (high[j] & 3) << 4;
-        q[j + 32] = (low[j + 32] & 15) | (high[j] >> 2 & 3) << 4;
-        q[j + 64] = low[j] >> 4 | (high[j] >> 4 & 3) << 4;
-        q[j + 96] = low[j + 32] >> 4 | (high[j] >> 6 & 3) << 4;
+        ByteOf(c, block, j) = (low[j] & 15) | (high[j] & 3) << 4;
+        ByteOf(c, block + 1, j) = (low[j + 32] & 15) | (high[j] >> 2 & 3) << 4;
+        ByteOf(c, block + 2, j) = low[j] >> 4 | (high[j] >> 4 & 3) << 4;
+        ByteOf(c, block + 3, j) = low[j + 32] >> 4 | (high[j] >> 6 & 3) << 4;
       }
     }
     const float d = HalfToFloat(ReadU16(p + 208));
@@ -164,28 +176,28 @@ inline int32_t Dot(const uint8_t* q, const int8_t* x, int n) {
 constexpr int kPanelsAtOnce = 1;
 constexpr int kPanelTile = 8;
 
-// out[0]: the dot products of a chunk's blocks with a token's from `block` on, one a lane; if the
-// type has halves, out[0] and out[1] are those of first and second halves. Lanes of blocks that the
-// chunk has not are finite.
+// out[0]: the dot products of a chunk's blocks with values x in the same order, one a lane, plus
+// offsets [8]; if the type has halves, out[0] and out[1] are those of first and second halves, and
+// offsets [2][8].
 template <class Type>
-inline void ChunkDots(const Chunk& c, const QuantizedActivations& x, int64_t token, int64_t block,
-                      Vec8* out) {
-  constexpr int kHalfCount = Type::kHalves ? 2 : 1;
-  constexpr int kGroup = 32 / kHalfCount;
-  const int8_t* values = x.values + token * x.stride + block * kActivationBlock;
+inline void ChunkDots(const Chunk& c, const int8_t* x, const int32_t* offsets, Vec8* out) {
   for (int i = 0; i < kChunkBlocks; ++i) {
-    const int32_t whole = *x.At(x.offsets, token, block + i);
-    const int32_t first = kHalfCount == 1 ? whole : *x.At(x.first_offsets, token, block + i);
-    for (int half = 0; half < kHalfCount; ++half) {
-      const int at = 32 * i + kGroup * half;
-      const int32_t dot = Dot<Type::kSigned>(c.q + at, values + at, kGroup);
-      const int32_t minus_sum = half == 0 ? first : whole - first;
-      out[half].lane[i] = static_cast<float>(dot + Type::kOffset * minus_sum);
+    int32_t dots[2];
+    for (int half = 0; half < 2; ++half) {
+      const int at = ChunkPlace(i, half);
+      dots[half] = Dot<Type::kSigned>(c.q + at, x + at, 16);
+    }
+    if constexpr (Type::kHalves) {
+      for (int half = 0; half < 2; ++half) {
+        out[half].lane[i] = static_cast<float>(dots[half] + offsets[8 * half + i]);
+      }
+    } else {
+      out[0].lane[i] = static_cast<float>(dots[0] + dots[1] + offsets[i]);
     }
   }
 }
 
-// Minus the sums of the values of a chunk's blocks, and of their first halves.
+// Minus the sums of the values of 8 blocks one after another, and of their first halves.
 inline void MinusChunkSums(const int8_t* values, int32_t* sums, int32_t* first_sums) {
   for (int b = 0; b < kChunkBlocks; ++b) {
     sums[b] = 0;
@@ -213,8 +225,6 @@ inline void PanelDots(const uint8_t* w, int64_t w_stride, const int8_t* x, int64
     }
   }
 }
-
-constexpr int64_t kColumnTokens = 0;  // matmul_q8_columns.inl is not for these vectors.
 
 // The float sum of lanes 0 to 7, in that order, of each of 8 rows. lanes: [8 rows][8].
 inline Vec8 SumLanes(const float* lanes) {

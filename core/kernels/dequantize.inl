@@ -4,14 +4,20 @@
 namespace coterie {
 namespace {
 
+// The chunk that begins at src, which may end with its row before all blocks are there.
+template <class Type>
+inline void ReadChunk(const uint8_t* src, int64_t n_blocks, Chunk& c) {
+  if (Type::kBlockValues != 32 || n_blocks >= kChunkBlocks) {
+    Reader<Type>::Read(WholeChunk<Type>{src}, c);
+  } else {
+    Reader<Type>::Read(PartOfChunk<Type>(src, n_blocks), c);
+  }
+}
+
 template <class Type>
 inline void DequantizeChunk(const uint8_t* src, int n_blocks, float* dst) {
   Chunk c;
-  if (n_blocks == kChunkBlocks) {
-    Reader<Type>::template Read<true>(src, kChunkBlocks, c);
-  } else {
-    Reader<Type>::template Read<false>(src, n_blocks, c);
-  }
+  ReadChunk<Type>(src, n_blocks, c);
   alignas(64) uint8_t q[kChunk];
   alignas(32) float d[2][8], m[8] = {};
   StoreBytes(c, q);
@@ -20,9 +26,10 @@ inline void DequantizeChunk(const uint8_t* src, int n_blocks, float* dst) {
   for (int i = 0; i < 2 * n_blocks; ++i) {
     const Vec scale = Set1(d[Type::kHalves ? i & 1 : 0][i >> 1]);
     const Vec min = Set1(m[i >> 1]);
-    for (int j = 16 * i; j < 16 * (i + 1); j += kLanes) {
-      const Vec value = Mul(scale, LoadBytes<Type::kSigned>(q + j, Type::kOffset));
-      Store(dst + j, Type::kHasMin ? Add(value, min) : value);
+    const uint8_t* bytes = q + ChunkPlace(i >> 1, i & 1);
+    for (int j = 0; j < 16; j += kLanes) {
+      const Vec value = Mul(scale, LoadBytes<Type::kSigned>(bytes + j, Type::kOffset));
+      Store(dst + 16 * i + j, Type::kHasMin ? Add(value, min) : value);
     }
   }
 }

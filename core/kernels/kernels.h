@@ -108,8 +108,8 @@ struct KernelTable {
 
   // y[t * y_stride + r] = sum_c w[r, c] * x[t, c] for row_begin <= r < row_end, with 8-bit
   // activations and integer dot products. w is of a quantised type (any but F32, F16, BF16) with
-  // w.n_cols == x.n_cols. Up to 4 tokens read the rows in place, one after another, with AVX-512 up
-  // to 8 two at a time; more unpack panels of rows into scratch (MatmulScratchBytes).
+  // w.n_cols == x.n_cols. Up to 8 tokens read the rows in place, one after another; more unpack
+  // panels of rows. Both use scratch (MatmulScratchBytes).
   //   Error  3e-6 * sum_c |w x| against exact arithmetic on the rounded activations.
   void (*matmul_q8)(const MatrixView& w, int64_t row_begin, int64_t row_end,
                     const QuantizedActivations& x, float* y, int64_t y_stride, uint8_t* scratch);

@@ -1,19 +1,18 @@
 // The product with 8-bit activations, over the readers and dot products of one instruction set.
 //
 // Every result is a sum over blocks of 32 columns: per block the exact whole-number dot product,
-// rounded to float, times (d_w * d_x), plus m_w * sum of x. Blocks go to lane (block mod 8) in
-// rising order; the lanes are added from 0 to 7. All forms do the same operations in the same
+// rounded to float, times (d_w * d_x), plus m_w * sum of x. Blocks go to lane (block mod 8): first
+// one of the chunk that the row ends within, if it has such a chunk, then those of whole chunks in
+// rising order; the lanes are added from 0 to 7. Both forms do the same operations in the same
 // order, so that they agree bit for bit:
-//   rows     very few tokens: matmul_q8_rows.inl;
-//   columns  few tokens, where an instruction set has it: matmul_q8_columns.inl;
-//   panels   many tokens: kLanes rows unpacked once, then vectors across rows, lane after lane. What
+//   rows     few tokens: matmul_q8_rows.inl;
+//   panels   many tokens: kLanes rows unpacked once, then vectors across rows, lane after lane.
+//   What
 //            a lane reads of the panels stays in the L1 cache while a group of tokens goes by.
 
 namespace coterie {
 namespace {
 
-// Up to so many tokens rows are read one by one.
-constexpr int64_t kRowTokens = 4;
 // Tokens that go by a lane of the panels.
 constexpr int64_t kGroupTokens = 32;
 
@@ -56,14 +55,9 @@ template <class Type>
 void UnpackRow(const Panels<Type>& panels, const uint8_t* row, int64_t r, PanelBlock<Type>* panel) {
   uint8_t* to = panels.rows + r * panels.n_chunks * kChunk;
   for (int64_t chunk = 0; chunk < panels.n_chunks; ++chunk, row += Type::kChunkBytes) {
-    const int64_t n_blocks = panels.n_blocks - chunk * kChunkBlocks;
-    PrefetchChunk<Type>(row);
+    PrefetchLines(row, Type::kChunkBytes);
     Chunk c;
-    if (n_blocks >= kChunkBlocks || Type::kBlockValues != 32) {
-      Reader<Type>::template Read<true>(row, kChunkBlocks, c);
-    } else {
-      Reader<Type>::template Read<false>(row, static_cast<int>(n_blocks), c);
-    }
+    ReadChunk<Type>(row, panels.n_blocks - chunk * kChunkBlocks, c);
     StoreBytes(c, to + chunk * kChunk);
     PlaceScales<Type>(c, r, panel + chunk, panels.n_chunks);
   }
@@ -74,19 +68,19 @@ void UnpackRow(const Panels<Type>& panels, const uint8_t* row, int64_t r, PanelB
 template <class Type>
 void UnpackPanel(const Panels<Type>& panels, const MatrixView& w, int64_t first, int64_t n_rows,
                  PanelBlock<Type>* panel) {
-  constexpr int kDwords = 8;
-  constexpr int kBlocksAtOnce = kLanes / kDwords;
   const int64_t row_bytes = RowBytesOf<Type>(w.n_cols);
   for (int64_t r = 0; r < n_rows; ++r) {
     UnpackRow<Type>(panels, w.data + (first + r) * row_bytes, r, panel);
   }
-  for (int64_t block = 0; block < panels.n_chunks * kChunkBlocks; block += kBlocksAtOnce) {
-    uint8_t* to[kLanes];
-    for (int i = 0; i < kLanes; ++i) {
-      const int64_t b = block + i / kDwords;
-      to[i] = panel[(b & 7) * panels.n_chunks + (b >> 3)].q + i % kDwords * 4 * kLanes;
+  for (int64_t chunk = 0; chunk < panels.n_chunks; ++chunk) {
+    for (int place = 0; place < kChunk / 4; place += kLanes) {
+      uint8_t* to[kLanes];
+      for (int i = 0; i < kLanes; ++i) {
+        const ChunkDword at = ChunkDwordAt(place + i);
+        to[i] = panel[at.block * panels.n_chunks + chunk].q + at.dword * 4 * kLanes;
+      }
+      TransposeDwords(panels.rows + kChunk * chunk + 4 * place, panels.n_chunks * kChunk, to);
     }
-    TransposeDwords(panels.rows + 32 * block, panels.n_chunks * kChunk, to);
   }
 }
 
@@ -109,9 +103,15 @@ inline void LaneTimesTile(const Panels<Type>& panels, int64_t lane, const Quanti
 #pragma GCC unroll 8
     for (int t = 0; t < kTokens; ++t) acc[p][t] = Set1(0.0f);
   }
-  const PanelBlock<Type>* block = panels.blocks + lane * panels.n_chunks;
-  for (int64_t b = lane; b < panels.n_blocks; b += kChunkBlocks, ++block) {
-    AddBlock<Type>(block, kChunkBlocks * panels.n_chunks, x, token, b, acc);
+  const int64_t n_whole = panels.n_blocks / kChunkBlocks;
+  const int64_t begins[2] = {n_whole, 0};
+  const int64_t ends[2] = {lane < panels.n_blocks % kChunkBlocks ? n_whole + 1 : n_whole, n_whole};
+  for (int part = 0; part < 2; ++part) {
+    const PanelBlock<Type>* block = panels.blocks + lane * panels.n_chunks + begins[part];
+    int64_t b = kChunkBlocks * begins[part] + lane;
+    for (int64_t left = ends[part] - begins[part]; left > 0; --left, ++block, b += kChunkBlocks) {
+      AddBlock<Type>(block, kChunkBlocks * panels.n_chunks, x, token, b, acc);
+    }
   }
 #pragma GCC unroll 8
   for (int t = 0; t < kTokens; ++t) {
@@ -163,31 +163,30 @@ void PanelForm(const MatrixView& w, int64_t row_begin, int64_t row_end,
   }
 }
 
-// Of matmul_q8_columns.inl, where kColumnTokens > 0.
-template <class Type>
-void ColumnsForm(const MatrixView& w, int64_t row_begin, int64_t row_end,
-                 const QuantizedActivations& x, float* y, int64_t y_stride, uint8_t* scratch);
-
 template <class Type>
 void MatmulQ8(const MatrixView& w, int64_t row_begin, int64_t row_end,
               const QuantizedActivations& x, float* y, int64_t y_stride, uint8_t* scratch) {
   if (x.n_tokens > kRowTokens) {
-    if constexpr (kColumnTokens > 0) {
-      if (x.n_tokens <= kColumnTokens) {
-        return ColumnsForm<Type>(w, row_begin, row_end, x, y, y_stride, scratch);
-      }
-    }
     return PanelForm<Type>(w, row_begin, row_end, x, y, y_stride, scratch);
   }
+  const RowActivations rows = ForRows<Type>(x, scratch);
   switch (x.n_tokens) {
     case 1:
-      return RowsForm<Type, 1>(w, row_begin, row_end, x, 0, y, y_stride);
+      return RowsForm<Type, 1>(w, row_begin, row_end, rows, y, y_stride);
     case 2:
-      return RowsForm<Type, 2>(w, row_begin, row_end, x, 0, y, y_stride);
+      return RowsForm<Type, 2>(w, row_begin, row_end, rows, y, y_stride);
     case 3:
-      return RowsForm<Type, 3>(w, row_begin, row_end, x, 0, y, y_stride);
+      return RowsForm<Type, 3>(w, row_begin, row_end, rows, y, y_stride);
     case 4:
-      return RowsForm<Type, 4>(w, row_begin, row_end, x, 0, y, y_stride);
+      return RowsForm<Type, 4>(w, row_begin, row_end, rows, y, y_stride);
+    case 5:
+      return RowsForm<Type, 5>(w, row_begin, row_end, rows, y, y_stride);
+    case 6:
+      return RowsForm<Type, 6>(w, row_begin, row_end, rows, y, y_stride);
+    case 7:
+      return RowsForm<Type, 7>(w, row_begin, row_end, rows, y, y_stride);
+    case 8:
+      return RowsForm<Type, 8>(w, row_begin, row_end, rows, y, y_stride);
     default:
       return;
   }

@@ -1,18 +1,25 @@
-// The product with 8-bit activations for one token or very few: one row after another in the file's
-// order, one lane per block of a chunk.
+// The product with 8-bit activations for few tokens: one row after another in the file's order, one
+// lane per block of a chunk.
 
 namespace coterie {
 namespace {
 
-// How far ahead of the arithmetic weights are asked for. Reading a chunk takes too many
-// instructions for the core to see the next cache lines by itself: +40 % from memory measured with
-// AVX-512, nothing lost from cache. May point past the tensor, which a prefetch does not mind.
-constexpr int64_t kPrefetchBytes = 2048;
+// Up to so many tokens rows are read in place.
+constexpr int64_t kRowTokens = 8;
 
-template <class Type>
-inline void PrefetchChunk(const uint8_t* chunk, int64_t ahead = kPrefetchBytes) {
+// How far ahead of the arithmetic weights are asked for, into the L2 cache: reading a chunk takes
+// too many instructions for the core to see the next lines by itself, and its own prefetching ends
+// with every page. Of 0.5 to 32 KiB and all levels this was best from memory on a Zen 4 (a fifth
+// more than 2 KiB into L1, whose misses are few at a time); from caches nothing is lost. May point
+// past the tensor, which a prefetch does not mind.
+constexpr int64_t kPrefetchBytes = 8192;
+
+inline void PrefetchLines(const uint8_t* weights, int64_t n_bytes) {
+  constexpr int kIntoL2 = 2;
 #pragma GCC unroll 8
-  for (int i = 0; i < Type::kChunkBytes; i += 64) __builtin_prefetch(chunk + ahead + i);
+  for (int64_t i = 0; i < n_bytes; i += 64) {
+    __builtin_prefetch(weights + kPrefetchBytes + i, 0, kIntoL2);
+  }
 }
 
 template <class Type>
@@ -20,65 +27,154 @@ inline int64_t RowBytesOf(int64_t n_cols) {
   return n_cols / Type::kBlockValues * Type::kBlockBytes;
 }
 
-// Adds one chunk of one row to the lanes of one token.
-template <class Type, bool kFull>
-inline Vec8 AddChunk(const Chunk& c, const QuantizedActivations& x, int64_t token,
-                     int64_t first_block, int64_t n_blocks, Vec8 acc) {
-  const auto load = [n_blocks](const float* p) { return kFull ? Load8(p) : Load8N(p, n_blocks); };
-  const Vec8 x_scale = load(x.At(x.scales, token, first_block));
-  Vec8 dots[2];
-  ChunkDots<Type>(c, x, token, first_block, dots);
-  for (int i = 0; i < (Type::kHalves ? 2 : 1); ++i) acc = Fma(dots[i], Mul(c.d[i], x_scale), acc);
-  if constexpr (Type::kHasMin) acc = Fma(c.m, load(x.At(x.sums, token, first_block)), acc);
-  return acc;
+// Activations in the order that a reader gives weights in. Views into scratch. Where rows end
+// within a chunk, the last chunk of several rows is read as one: that of the activations holds the
+// blocks at the rows' ends as often as it has room for them, and zeros.
+struct RowActivations {
+  int64_t n_tokens;
+  int64_t n_whole;   // Chunks.
+  int n_last;        // Blocks of the last chunk, if it is not whole; else 0.
+  int log_rows;      // 2^log_rows rows share a last chunk.
+  int8_t* values;    // [n_whole + 1][n_tokens][256]
+  float* scales;     // [n_whole + 1][n_tokens][8]
+  float* sums;       // the same; of types with a minimum
+  int32_t* offsets;  // [n_whole + 1][n_tokens][2 halves][8]: what dot products begin with
+};
+
+template <class Type>
+inline void PlaceForRows(const QuantizedActivations& x, int64_t token, int64_t block, int lane,
+                         const RowActivations& to, int64_t place) {
+  const int8_t* values = x.values + token * x.stride + block * kActivationBlock;
+  for (int half = 0; half < 2; ++half) {
+    memcpy(to.values + place * kChunk + ChunkPlace(lane, half), values + 16 * half, 16);
+  }
+  to.scales[place * kChunkBlocks + lane] = *x.At(x.scales, token, block);
+  if constexpr (Type::kHasMin) {
+    to.sums[place * kChunkBlocks + lane] = *x.At(x.sums, token, block);
+  }
+  if constexpr (Type::kOffset != 0) {
+    int32_t* offsets = to.offsets + place * 2 * kChunkBlocks + lane;
+    const int32_t whole = *x.At(x.offsets, token, block) * Type::kOffset;
+    const int32_t first = *x.At(x.first_offsets, token, block) * Type::kOffset;
+    offsets[0] = Type::kHalves ? first : whole;
+    offsets[kChunkBlocks] = whole - first;
+  }
 }
 
-template <class Type, bool kFull, int kTokens>
-inline void AddChunkToTokens(const uint8_t* chunk, const QuantizedActivations& x, int64_t token,
-                             int64_t first_block, int n_blocks, Vec8* acc) {
+template <class Type>
+RowActivations ForRows(const QuantizedActivations& x, uint8_t* scratch) {
+  const int64_t n_blocks = x.n_cols / kActivationBlock;
+  RowActivations rows;
+  rows.n_tokens = x.n_tokens;
+  rows.n_whole = n_blocks / kChunkBlocks;
+  rows.n_last = static_cast<int>(n_blocks % kChunkBlocks);
+  rows.log_rows = rows.n_last > 4 ? 0 : rows.n_last > 2 ? 1 : rows.n_last == 2 ? 2 : 3;
+  const int64_t n_places = (rows.n_whole + 1) * x.n_tokens;
+  rows.values = reinterpret_cast<int8_t*>(scratch);
+  rows.scales = reinterpret_cast<float*>(scratch + n_places * kChunk);
+  rows.sums = rows.scales + n_places * kChunkBlocks;
+  rows.offsets = reinterpret_cast<int32_t*>(rows.sums + n_places * kChunkBlocks);
+  for (int64_t token = 0; token < x.n_tokens; ++token) {
+    for (int64_t block = 0; block < rows.n_whole * kChunkBlocks; ++block) {
+      PlaceForRows<Type>(x, token, block, static_cast<int>(block % kChunkBlocks), rows,
+                         block / kChunkBlocks * x.n_tokens + token);
+    }
+    if (rows.n_last == 0) continue;
+    const int64_t last = rows.n_whole * x.n_tokens + token;
+    memset(rows.values + last * kChunk, 0, kChunk);
+    memset(rows.scales + last * kChunkBlocks, 0, 4 * kChunkBlocks);
+    memset(rows.sums + last * kChunkBlocks, 0, 4 * kChunkBlocks);
+    memset(rows.offsets + last * 2 * kChunkBlocks, 0, 8 * kChunkBlocks);
+    for (int lane = 0; lane < rows.n_last << rows.log_rows; ++lane) {
+      PlaceForRows<Type>(x, token, rows.n_whole * kChunkBlocks + lane % rows.n_last, lane, rows,
+                         last);
+    }
+  }
+  return rows;
+}
+
+// Adds a chunk to the lanes of kTokens tokens.
+template <class Type, int kTokens, class Blocks>
+inline void AddChunk(const Blocks& blocks, const RowActivations& x, int64_t chunk, Vec8* acc) {
   Chunk c;
-  Reader<Type>::template Read<kFull>(chunk, n_blocks, c);
+  Reader<Type>::Read(blocks, c);
 #pragma GCC unroll 8
   for (int t = 0; t < kTokens; ++t) {
-    acc[t] = AddChunk<Type, kFull>(c, x, token + t, first_block, n_blocks, acc[t]);
+    const int64_t place = chunk * kTokens + t;
+    const Vec8 scale = Load8(x.scales + place * kChunkBlocks);
+    Vec8 dots[2];
+    ChunkDots<Type>(c, x.values + place * kChunk, x.offsets + place * 2 * kChunkBlocks, dots);
+    for (int i = 0; i < (Type::kHalves ? 2 : 1); ++i) {
+      acc[t] = Fma(dots[i], Mul(c.d[i], scale), acc[t]);
+    }
+    if constexpr (Type::kHasMin) {
+      acc[t] = Fma(c.m, Load8(x.sums + place * kChunkBlocks), acc[t]);
+    }
   }
 }
 
-// One row times kTokens tokens; lanes of token t at lanes + t * 64.
+// The ends of the rows that share a last chunk, from `ends` on: to[t][n_last * row + block].
 template <class Type, int kTokens>
-inline void RowTimesTokens(const uint8_t* row, const QuantizedActivations& x, int64_t token,
-                           float* lanes) {
-  const int64_t n_blocks = x.n_cols / 32;
+inline void AddEndsOfRows(const uint8_t* ends, int64_t row_bytes, int64_t n_rows,
+                          const RowActivations& x, float (*to)[2 * kChunkBlocks]) {
+  ScatteredChunk blocks;
+  int lane = 0;
+  for (int64_t row = 0; row < 1 << x.log_rows; ++row) {
+    for (int b = 0; b < x.n_last; ++b) {
+      blocks.block[lane++] =
+          row < n_rows ? ends + row * row_bytes + b * Type::kBlockBytes : kZeroBlock;
+    }
+  }
+  while (lane < kChunkBlocks) blocks.block[lane++] = kZeroBlock;
   Vec8 acc[kTokens];
-#pragma GCC unroll 8
   for (int t = 0; t < kTokens; ++t) acc[t] = Set8(0.0f);
-  int64_t block = 0;
-  for (; block + kChunkBlocks <= n_blocks; block += kChunkBlocks, row += Type::kChunkBytes) {
-    PrefetchChunk<Type>(row);
-    AddChunkToTokens<Type, true, kTokens>(row, x, token, block, kChunkBlocks, acc);
-  }
-  if (Type::kBlockValues == 32 && block < n_blocks) {
-    AddChunkToTokens<Type, false, kTokens>(row, x, token, block, static_cast<int>(n_blocks - block),
-                                           acc);
-  }
+  AddChunk<Type, kTokens>(blocks, x, x.n_whole, acc);
+  for (int t = 0; t < kTokens; ++t) Store8(to[t], acc[t]);
+}
+
+// Lanes of up to 8 rows that lie one after another.
+template <class Type, int kTokens>
+inline void RowsTimesTokens(const uint8_t* row, int64_t row_bytes, int64_t n_rows,
+                            const RowActivations& x, float (*lanes)[64]) {
+  // Loads of the last ones run over what was stored.
+  alignas(32) float ends[kTokens][2 * kChunkBlocks];
+  const bool has_ends = Type::kBlockValues == 32 && x.n_last > 0;
+  for (int64_t r = 0; r < n_rows; ++r) {
+    const int64_t in_group = r & ((1 << x.log_rows) - 1);
+    if (has_ends && in_group == 0) {
+      AddEndsOfRows<Type, kTokens>(row + x.n_whole * Type::kChunkBytes, row_bytes, n_rows - r, x,
+                                   ends);
+    }
+    Vec8 acc[kTokens];
 #pragma GCC unroll 8
-  for (int t = 0; t < kTokens; ++t) Store8(lanes + 64 * t, acc[t]);
+    for (int t = 0; t < kTokens; ++t) {
+      acc[t] = has_ends ? Load8N(ends[t] + x.n_last * in_group, x.n_last) : Set8(0.0f);
+    }
+    for (int64_t chunk = 0; chunk < x.n_whole; ++chunk, row += Type::kChunkBytes) {
+      PrefetchLines(row, Type::kChunkBytes);
+      AddChunk<Type, kTokens>(WholeChunk<Type>{row}, x, chunk, acc);
+    }
+    if (has_ends) {
+      PrefetchLines(row, x.n_last * Type::kBlockBytes);
+      row += x.n_last * Type::kBlockBytes;
+    }
+#pragma GCC unroll 8
+    for (int t = 0; t < kTokens; ++t) Store8(lanes[t] + 8 * r, acc[t]);
+  }
 }
 
 template <class Type, int kTokens>
-void RowsForm(const MatrixView& w, int64_t row_begin, int64_t row_end,
-              const QuantizedActivations& x, int64_t token, float* y, int64_t y_stride) {
-  alignas(64) float lanes[kTokens * 64];
+void RowsForm(const MatrixView& w, int64_t row_begin, int64_t row_end, const RowActivations& x,
+              float* y, int64_t y_stride) {
+  alignas(64) float lanes[kTokens][64];
   const int64_t row_bytes = RowBytesOf<Type>(w.n_cols);
   for (int64_t first = row_begin; first < row_end; first += 8) {
     const int64_t n_rows = row_end - first < 8 ? row_end - first : 8;
-    for (int64_t r = 0; r < 8 && r < n_rows; ++r) {
-      RowTimesTokens<Type, kTokens>(w.data + (first + r) * row_bytes, x, token, lanes + 8 * r);
-    }
+    RowsTimesTokens<Type, kTokens>(w.data + first * row_bytes, row_bytes, n_rows, x, lanes);
     for (int t = 0; t < kTokens; ++t) {
       alignas(32) float sums[8];
-      Store8(sums, SumLanes(lanes + 64 * t));
-      memcpy(y + (token + t) * y_stride + first, sums, static_cast<size_t>(n_rows) * 4);
+      Store8(sums, SumLanes(lanes[t]));
+      memcpy(y + t * y_stride + first, sums, static_cast<size_t>(n_rows) * 4);
     }
   }
 }

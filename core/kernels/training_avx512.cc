@@ -17,6 +17,7 @@
 #include "core/kernels/vector_avx512.inl"
 #include "core/kernels/block_types.inl"
 #include "core/kernels/block_readers_avx512.inl"
+#include "core/kernels/block_readers_x86.inl"
 #include "core/kernels/dequantize.inl"
 #include "core/kernels/vector_math.inl"
 #include "core/kernels/panel_q8.inl"

@@ -59,6 +59,12 @@ std::vector<float> MultiplyF32(const KernelTable& kernels, const MatrixView& w, 
 // 288: one chunk of 256 and one block of 32.
 int64_t ColumnsFor(TensorType type) { return Traits(type).block_values == 256 ? 512 : 288; }
 
+// Rows that end with a chunk, and rows that end within one at every place that their type has.
+std::vector<int64_t> AllEndsFor(TensorType type) {
+  if (Traits(type).block_values == 256) return {256, 768};
+  return {32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448, 480, 512};
+}
+
 void ExpectNear(const std::vector<float>& y, const Reference& reference, double relative) {
   ASSERT_EQ(y.size(), reference.y.size());
   for (size_t i = 0; i < y.size(); ++i) {
@@ -145,6 +151,27 @@ TEST_P(MatmulTest, ATokenAloneGivesTheBitsItGivesInABatch) {
       }
     }
   });
+}
+
+TEST_P(MatmulTest, RowsMayEndWhereverABlockEnds) {
+  const int64_t n_rows = 21, n_tokens = 9;
+  for (const int64_t n_cols : AllEndsFor(GetParam())) {
+    SCOPED_TRACE(n_cols);
+    const RandomMatrix w(GetParam(), n_rows, n_cols, 13);
+    const std::vector<float> weights = w.Dequantized();
+    const std::vector<float> x = RandomFloats(n_tokens * n_cols, 14);
+    testing::OnEveryTable([&](const KernelTable& kernels) {
+      const RoundedActivations all(kernels, x, n_tokens, n_cols);
+      const Reference reference = Multiply(weights, all.Values(), n_rows, n_cols, n_tokens);
+      const std::vector<float> y = MultiplyQ8(kernels, w.view(), 0, n_rows, all.view);
+      ExpectNear(y, reference, 3e-6);
+      for (const int64_t n : {1, 2, 8}) {
+        const RoundedActivations few(kernels, x, n, n_cols);
+        const std::vector<float> few_y = MultiplyQ8(kernels, w.view(), 0, n_rows, few.view);
+        ASSERT_TRUE(std::equal(few_y.begin(), few_y.end(), y.begin())) << n << " tokens";
+      }
+    });
+  }
 }
 
 TEST_P(MatmulTest, AHostileScaleSpoilsItsOwnRowOnly) {
