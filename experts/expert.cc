@@ -1,6 +1,7 @@
 #include "experts/expert.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 
@@ -10,8 +11,14 @@
 namespace coterie {
 
 absl::StatusOr<std::shared_ptr<const Expert>> Expert::Open(absl::string_view path) {
+  COTERIE_ASSIGN_OR_RETURN(std::unique_ptr<const ModelFiles> files, ModelFiles::Open(path));
+  return Open(std::move(files));
+}
+
+absl::StatusOr<std::shared_ptr<const Expert>> Expert::Open(
+    std::unique_ptr<const ModelFiles> opened) {
   auto expert = std::shared_ptr<Expert>(new Expert());
-  COTERIE_ASSIGN_OR_RETURN(expert->files_, ModelFiles::Open(path));
+  expert->files_ = std::move(opened);
   const ModelFiles& files = *expert->files_;
   COTERIE_ASSIGN_OR_RETURN(expert->spec_, files.ReadSpec());
   COTERIE_ASSIGN_OR_RETURN(expert->weights_, DecoderWeights::From(files, expert->spec_));
@@ -19,11 +26,12 @@ absl::StatusOr<std::shared_ptr<const Expert>> Expert::Open(absl::string_view pat
   if (expert->tokenizer_->n_vocab() > expert->spec_.n_vocab) {
     return absl::DataLossError(absl::StrCat(
         "the tokenizer has more tokens than token_embd.weight has rows: tokens=",
-        expert->tokenizer_->n_vocab(), ", rows=", expert->spec_.n_vocab, ", file=", path));
+        expert->tokenizer_->n_vocab(), ", rows=", expert->spec_.n_vocab, ", file=", files.path()));
   }
   COTERIE_ASSIGN_OR_RETURN(const std::string chat_template, files.ReadChatTemplate());
   if (!chat_template.empty()) {
-    COTERIE_ASSIGN_OR_RETURN(expert->chat_template_, ChatTemplate::Parse(chat_template, path));
+    COTERIE_ASSIGN_OR_RETURN(expert->chat_template_,
+                             ChatTemplate::Parse(chat_template, files.path()));
   }
   return expert;
 }

@@ -28,6 +28,9 @@ class Expert : public BaseModel {
   // name the file and what it lacks: kNotFound, kDataLoss for a damaged one, kUnimplemented for an
   // architecture, tensor type, tokenizer or template construct that is not supported.
   static absl::StatusOr<std::shared_ptr<const Expert>> Open(absl::string_view path);
+  // The same of files that are mapped already.
+  static absl::StatusOr<std::shared_ptr<const Expert>> Open(
+      std::unique_ptr<const ModelFiles> files);
 
   const ArchSpec& spec() const { return spec_; }
   const ModelFiles& files() const { return *files_; }

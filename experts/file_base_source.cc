@@ -1,12 +1,16 @@
 #include "experts/file_base_source.h"
 
 #include <algorithm>
+#include <atomic>
 #include <filesystem>
 #include <system_error>
+#include <thread>
 #include <utility>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/strings/str_cat.h"
+#include "absl/types/span.h"
 
 #include "core/base/status_macros.h"
 #include "experts/decoder_weights.h"
@@ -31,6 +35,26 @@ uint64_t FilesVersion(const std::string& path) {
               (error ? 0 : size);
   }
   return version;
+}
+
+// Reads all that is mapped, in order. Returns false once `ends` says that nobody needs it.
+bool ReadAhead(absl::Span<const MappedFile* const> mappings, LoadObserver& observer,
+               absl::FunctionRef<bool()> ends) {
+  int64_t total_bytes = 0;
+  for (const MappedFile* mapping : mappings) total_bytes += mapping->size();
+  int64_t done_bytes = 0;
+  for (const MappedFile* mapping : mappings) {
+    mapping->WillNeed(mapping->bytes());
+    for (absl::Span<const uint8_t> rest = mapping->bytes(); !rest.empty();) {
+      if (ends()) return false;
+      const size_t n = std::min(rest.size(), kLoadStepBytes);
+      mapping->Populate(rest.first(n));
+      rest.remove_prefix(n);
+      done_bytes += static_cast<int64_t>(n);
+      observer.OnProgress(done_bytes, total_bytes);
+    }
+  }
+  return true;
 }
 
 }  // namespace
@@ -85,25 +109,21 @@ absl::StatusOr<std::shared_ptr<const BaseModel>> FileBaseSource::Load(const Base
                                                                       LoadObserver& observer,
                                                                       std::stop_token cancel) {
   COTERIE_ASSIGN_OR_RETURN(const std::string path, PathOf(id));
-  COTERIE_ASSIGN_OR_RETURN(const std::shared_ptr<const Expert> expert, Expert::Open(path));
-  const std::vector<const MappedFile*> mappings = expert->files().mappings();
-  int64_t total_bytes = 0;
-  for (const MappedFile* mapping : mappings) total_bytes += mapping->size();
-  int64_t done_bytes = 0;
-  for (const MappedFile* mapping : mappings) {
-    mapping->WillNeed(mapping->bytes());
-    for (absl::Span<const uint8_t> rest = mapping->bytes(); !rest.empty();) {
-      if (cancel.stop_requested()) {
-        return absl::CancelledError(absl::StrCat("cancelled while loading: file=", path));
-      }
-      const size_t n = std::min(rest.size(), kLoadStepBytes);
-      mapping->Populate(rest.first(n));
-      rest.remove_prefix(n);
-      done_bytes += static_cast<int64_t>(n);
-      observer.OnProgress(done_bytes, total_bytes);
-    }
-  }
-  return expert;
+  COTERIE_ASSIGN_OR_RETURN(std::unique_ptr<const ModelFiles> files, ModelFiles::Open(path));
+  const std::vector<const MappedFile*> mappings = files->mappings();
+  // Building the tokenizer takes about as long as mapping the weights from the page cache.
+  absl::StatusOr<std::shared_ptr<const Expert>> expert = absl::UnknownError("not opened");
+  std::atomic<bool> is_refused = false;
+  std::jthread opening([&] {
+    expert = Expert::Open(std::move(files));
+    is_refused = !expert.ok();
+  });
+  const bool is_whole =
+      ReadAhead(mappings, observer, [&] { return is_refused.load() || cancel.stop_requested(); });
+  opening.join();
+  COTERIE_RETURN_IF_ERROR(expert.status());
+  if (!is_whole) return absl::CancelledError(absl::StrCat("cancelled while loading: file=", path));
+  return *expert;
 }
 
 }  // namespace coterie
