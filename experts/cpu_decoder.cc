@@ -180,19 +180,12 @@ void CpuDecoder::ForDeltas(const Phase& phase, size_t product, int64_t begin, in
 
 void CpuDecoder::Multiply(const Phase& phase) {
   const auto quantized = QuantizedActivations::In(at_.quantized, phase.n_rows, phase.n_cols);
-  ForRowRanges(phase.n_rows, [&](int64_t begin, int64_t end) {
-    if (activations_ == Activations::kInt8) {
+  if (activations_ == Activations::kInt8) {
+    ForRowRanges(phase.n_rows, [&](int64_t begin, int64_t end) {
       kernels_.quantize_activations(phase.input + begin * phase.n_cols, phase.n_cols,
                                     quantized.Rows(begin, end));
-    }
-    for (size_t p = 0; p < phase.products.size(); ++p) {
-      ForDeltas(phase, p, begin, end,
-                [&](const ServedDelta& delta, int64_t from, int64_t to, float* narrow) {
-                  kernels_.low_rank_narrow(delta.a, phase.input + from * phase.n_cols, to - from,
-                                           phase.n_cols, delta.scale, narrow, max_rank_);
-                });
-    }
-  });
+    });
+  }
   int64_t n_outputs = 0;
   for (const Product& product : phase.products) n_outputs += product.linear->w.n_rows;
   // Few long pieces: each is one stream through the file. Several per worker even out the load.
@@ -203,7 +196,21 @@ void CpuDecoder::Multiply(const Phase& phase) {
   for (const Product& product : phase.products) {
     n_pieces += (product.linear->w.n_rows + rows_per_piece - 1) / rows_per_piece;
   }
-  pool_.Run(n_pieces, [&](int64_t piece, int worker) {
+  // Pieces are taken in rising order: those that compute A x of adapters come first, and others
+  // wait for them only when they have W x.
+  const bool has_deltas = max_rank_ > 0 && phase.layer != kNoLayer;
+  const int64_t n_ranges = (phase.n_rows + kRowsPerPiece - 1) / kRowsPerPiece;
+  const int64_t n_narrow = has_deltas ? n_ranges * static_cast<int64_t>(phase.products.size()) : 0;
+  NarrowPieces narrow_left;
+  for (auto& left : narrow_left) left = has_deltas ? n_ranges : 0;
+  pool_.Run(n_narrow + n_pieces, [&](int64_t piece, int worker) {
+    if (piece < n_narrow) {
+      const size_t product = static_cast<size_t>(piece / n_ranges);
+      NarrowRows(phase, product, piece % n_ranges * kRowsPerPiece);
+      if (narrow_left[product].fetch_sub(1) == 1) narrow_left[product].notify_all();
+      return;
+    }
+    piece -= n_narrow;
     for (size_t p = 0; p < phase.products.size(); ++p) {
       const int64_t n_outputs_here = phase.products[p].linear->w.n_rows;
       const int64_t n = (n_outputs_here + rows_per_piece - 1) / rows_per_piece;
@@ -213,15 +220,23 @@ void CpuDecoder::Multiply(const Phase& phase) {
       }
       const int64_t begin = piece * rows_per_piece;
       MultiplyRows(phase, p, quantized, begin, std::min(n_outputs_here, begin + rows_per_piece),
-                   worker);
+                   narrow_left, worker);
       return;
     }
   });
 }
 
+void CpuDecoder::NarrowRows(const Phase& phase, size_t product, int64_t begin) {
+  ForDeltas(phase, product, begin, std::min(phase.n_rows, begin + kRowsPerPiece),
+            [&](const ServedDelta& delta, int64_t from, int64_t to, float* narrow) {
+              kernels_.low_rank_narrow(delta.a, phase.input + from * phase.n_cols, to - from,
+                                       phase.n_cols, delta.scale, narrow, max_rank_);
+            });
+}
+
 void CpuDecoder::MultiplyRows(const Phase& phase, size_t product_index,
                               const QuantizedActivations& quantized, int64_t begin, int64_t end,
-                              int worker) {
+                              const NarrowPieces& narrow_left, int worker) {
   const Product& product = phase.products[product_index];
   const MatrixView& w = product.linear->w;
   uint8_t* scratch = at_.workers + worker * at_.worker_bytes;
@@ -235,6 +250,8 @@ void CpuDecoder::MultiplyRows(const Phase& phase, size_t product_index,
     kernels_.matmul_f32(w, begin, end, phase.input, phase.n_rows, w.n_cols, product.y, w.n_rows,
                         scratch);
   }
+  const std::atomic<int64_t>& left = narrow_left[product_index];
+  for (int64_t n = left.load(); n > 0; n = left.load()) left.wait(n);
   ForDeltas(phase, product_index, 0, phase.n_rows,
             [&](const ServedDelta& delta, int64_t from, int64_t to, const float* narrow) {
               kernels_.low_rank_widen(delta.b, begin, end, narrow, to - from, max_rank_,

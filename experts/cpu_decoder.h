@@ -3,6 +3,8 @@
 // The CPU back end of experts/decoder.h.
 
 #include <algorithm>
+#include <array>
+#include <atomic>
 #include <cstdint>
 #include <vector>
 
@@ -147,9 +149,14 @@ class CpuDecoder {
   };
   static constexpr int64_t kNoLayer = -1;
 
+  // Of each product of a phase, the pieces of A x that are not there yet.
+  using NarrowPieces = std::array<std::atomic<int64_t>, kMaxProducts>;
+
   void Multiply(const Phase& phase);
+  // A x of kRowsPerPiece rows from `begin` on.
+  void NarrowRows(const Phase& phase, size_t product, int64_t begin);
   void MultiplyRows(const Phase& phase, size_t product, const QuantizedActivations& quantized,
-                    int64_t begin, int64_t end, int worker);
+                    int64_t begin, int64_t end, const NarrowPieces& narrow_left, int worker);
   // Calls body(delta, first_row, end_row, narrow) where rows [begin, end) have an adapter that
   // changes a product; narrow: A x of first_row.
   template <typename Body>
