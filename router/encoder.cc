@@ -14,7 +14,7 @@ namespace {
 
 // Rows of one piece of a matmul: several pieces per worker, each long enough to unpack its panel
 // once for many tokens.
-constexpr int64_t kRowsPerPiece = 2 * kMatmulRowAlign;
+constexpr int64_t kRowsPerPiece = 4 * kMatmulRowAlign;
 constexpr int64_t kTokensPerPiece = 8;
 
 int64_t Pieces(int64_t n, int64_t per_piece) { return (n + per_piece - 1) / per_piece; }

@@ -89,7 +89,7 @@ int64_t AttentionScratchFloats(int64_t n_tokens, int64_t n_heads, int64_t head_d
 int64_t MatmulScratchBytes(int64_t n_cols);
 
 // Callers give matmuls ranges of rows; ranges that begin at a multiple of this are fastest.
-inline constexpr int64_t kMatmulRowAlign = 32;
+inline constexpr int64_t kMatmulRowAlign = 16;
 
 // The kernels of one instruction set. Every function gives bit for bit the same result for one
 // token as for the same token in a batch of any size, and the matmuls for any split of the rows.

@@ -103,15 +103,17 @@ inline void LaneTimesTile(const Panels<Type>& panels, int64_t lane, const Quanti
 #pragma GCC unroll 8
     for (int t = 0; t < kTokens; ++t) acc[p][t] = Set1(0.0f);
   }
+  // From the block of the row's last chunk, if that is not whole, back to the first one.
   const int64_t n_whole = panels.n_blocks / kChunkBlocks;
-  const int64_t begins[2] = {n_whole, 0};
-  const int64_t ends[2] = {lane < panels.n_blocks % kChunkBlocks ? n_whole + 1 : n_whole, n_whole};
-  for (int part = 0; part < 2; ++part) {
-    const PanelBlock<Type>* block = panels.blocks + lane * panels.n_chunks + begins[part];
-    int64_t b = kChunkBlocks * begins[part] + lane;
-    for (int64_t left = ends[part] - begins[part]; left > 0; --left, ++block, b += kChunkBlocks) {
-      AddBlock<Type>(block, kChunkBlocks * panels.n_chunks, x, token, b, acc);
-    }
+  const bool has_last = lane < panels.n_blocks % kChunkBlocks;
+  const PanelBlock<Type>* block = panels.blocks + lane * panels.n_chunks + has_last * n_whole;
+  int64_t b = lane + has_last * n_whole * kChunkBlocks;
+  int64_t step = has_last ? -n_whole : 1;
+  for (int64_t left = n_whole + has_last; left > 0; --left) {
+    AddBlock<Type>(block, kChunkBlocks * panels.n_chunks, x, token, b, acc);
+    block += step;
+    b += step * kChunkBlocks;
+    step = 1;
   }
 #pragma GCC unroll 8
   for (int t = 0; t < kTokens; ++t) {
