@@ -1,7 +1,7 @@
 #include "core/formats/tokenizer.h"
 
 #include <algorithm>
-#include <chrono>
+#include <ctime>
 #include <string>
 #include <thread>
 #include <vector>
@@ -139,11 +139,12 @@ TEST_F(TokenizerTest, AnswersEndAtEosAndAtControlTokensOfThatName) {
 TEST_F(TokenizerTest, AMillionLettersInARunDoNotTakeQuadraticTime) {
   SmallVocabulary small({"a a", "aa aa", "aaaa aaaa"});
   COTERIE_ASSERT_OK_AND_ASSIGN(const auto tokenizer, small.Build());
-  const auto begin = std::chrono::steady_clock::now();
+  // Of the processor, whatever else the machine does: quadratic time would be hours.
+  const std::clock_t begin = std::clock();
   COTERIE_ASSERT_OK_AND_ASSIGN(const auto ids,
                                tokenizer->Encode(std::string(1 << 20, 'a'), false, false));
   EXPECT_EQ(ids.size(), (1u << 20) / 8);
-  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(5));
+  EXPECT_LT(std::clock() - begin, 60 * CLOCKS_PER_SEC);
 }
 
 TEST_F(TokenizerTest, LongAndShortPiecesMergeAlike) {
