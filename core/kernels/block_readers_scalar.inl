@@ -32,57 +32,28 @@ inline void AddFifthBits(uint32_t high, int block, Chunk& c) {
 template <class Type>
 struct Reader;
 
-template <>
-struct Reader<Q4_0> {
+// The types whose blocks hold 16 bytes of nibbles.
+template <class Type>
+struct NibbleReader {
   template <class Blocks>
   static void Read(const Blocks& blocks, Chunk& c) {
     for (int i = 0; i < kChunkBlocks; ++i) {
       const uint8_t* block = blocks.at(i);
       c.d[0].lane[i] = HalfToFloat(ReadU16(block));
-      SplitNibbles(block + 2, i, c);
+      if constexpr (Type::kHasMin) c.m.lane[i] = HalfToFloat(ReadU16(block + 2));
+      SplitNibbles(block + Type::kNibbles, i, c);
+      if constexpr (Type::kFifthBits > 0) AddFifthBits(ReadU32(block + Type::kFifthBits), i, c);
     }
   }
 };
-
 template <>
-struct Reader<Q4_1> {
-  template <class Blocks>
-  static void Read(const Blocks& blocks, Chunk& c) {
-    for (int i = 0; i < kChunkBlocks; ++i) {
-      const uint8_t* block = blocks.at(i);
-      c.d[0].lane[i] = HalfToFloat(ReadU16(block));
-      c.m.lane[i] = HalfToFloat(ReadU16(block + 2));
-      SplitNibbles(block + 4, i, c);
-    }
-  }
-};
-
+struct Reader<Q4_0> : NibbleReader<Q4_0> {};
 template <>
-struct Reader<Q5_0> {
-  template <class Blocks>
-  static void Read(const Blocks& blocks, Chunk& c) {
-    for (int i = 0; i < kChunkBlocks; ++i) {
-      const uint8_t* block = blocks.at(i);
-      c.d[0].lane[i] = HalfToFloat(ReadU16(block));
-      SplitNibbles(block + 6, i, c);
-      AddFifthBits(ReadU32(block + 2), i, c);
-    }
-  }
-};
-
+struct Reader<Q4_1> : NibbleReader<Q4_1> {};
 template <>
-struct Reader<Q5_1> {
-  template <class Blocks>
-  static void Read(const Blocks& blocks, Chunk& c) {
-    for (int i = 0; i < kChunkBlocks; ++i) {
-      const uint8_t* block = blocks.at(i);
-      c.d[0].lane[i] = HalfToFloat(ReadU16(block));
-      c.m.lane[i] = HalfToFloat(ReadU16(block + 2));
-      SplitNibbles(block + 8, i, c);
-      AddFifthBits(ReadU32(block + 4), i, c);
-    }
-  }
-};
+struct Reader<Q5_0> : NibbleReader<Q5_0> {};
+template <>
+struct Reader<Q5_1> : NibbleReader<Q5_1> {};
 
 template <>
 struct Reader<Q8_0> {

@@ -23,10 +23,6 @@ inline void StoreBytes(const Chunk& c, uint8_t* to) {
 inline __m256i LoadPair(const void* a, const void* b) {
   return _mm256_inserti128_si256(_mm256_castsi128_si256(Load128(a)), Load128(b), 1);
 }
-template <int kShift>
-inline __m256i ShiftRight(__m256i v) {
-  return _mm256_srli_epi16(v, kShift);
-}
 
 // The f16 at `offset` in each of a chunk's blocks.
 template <class Blocks>
@@ -50,19 +46,17 @@ struct NibbleReader {
   template <class Blocks>
   static inline void Read(const Blocks& blocks, Chunk& c) {
     ReadScales<Type>(blocks, c.d[0], c.m);
-    constexpr int kNibbles = Type::kBlockBytes - 16;
     const __m256i low = _mm256_set1_epi8(15);
     for (int i = 0; i < 4; ++i) {
       const uint8_t* a = blocks.at(i);
       const uint8_t* b = blocks.at(i + 4);
-      const __m256i both = LoadPair(a + kNibbles, b + kNibbles);
+      const __m256i both = LoadPair(a + Type::kNibbles, b + Type::kNibbles);
       c.q[2 * i] = _mm256_and_si256(both, low);
-      c.q[2 * i + 1] = _mm256_and_si256(ShiftRight<4>(both), low);
-      if constexpr (Type::kMaxByte == 31) {
+      c.q[2 * i + 1] = _mm256_and_si256(_mm256_srli_epi16(both, 4), low);
+      if constexpr (Type::kFifthBits > 0) {
         for (int half = 0; half < 2; ++half) {
-          constexpr int kHigh = kNibbles - 4;
-          c.q[2 * i + half] = AddFifthBits(c.q[2 * i + half], ReadU16(a + kHigh + 2 * half),
-                                           ReadU16(b + kHigh + 2 * half));
+          const int high = Type::kFifthBits + 2 * half;
+          c.q[2 * i + half] = AddFifthBits(c.q[2 * i + half], ReadU16(a + high), ReadU16(b + high));
         }
       }
     }
@@ -100,7 +94,7 @@ inline void SplitWideNibbles(const uint8_t* from, Chunk& c) {
       const uint8_t* at = from + 32 * j + 16 * half;
       const __m256i both = LoadPair(at, at + 64);
       c.q[4 * j + half] = _mm256_and_si256(both, low);
-      c.q[4 * j + 2 + half] = _mm256_and_si256(ShiftRight<4>(both), low);
+      c.q[4 * j + 2 + half] = _mm256_and_si256(_mm256_srli_epi16(both, 4), low);
     }
   }
 }
@@ -153,8 +147,8 @@ struct Reader<Q6_K> {
       };
       c.q[half] = join(a, _mm256_slli_epi16(high, 4));
       c.q[2 + half] = join(b, _mm256_slli_epi16(high, 2));
-      c.q[4 + half] = join(ShiftRight<4>(a), high);
-      c.q[6 + half] = join(ShiftRight<4>(b), ShiftRight<2>(high));
+      c.q[4 + half] = join(_mm256_srli_epi16(a, 4), high);
+      c.q[6 + half] = join(_mm256_srli_epi16(b, 4), _mm256_srli_epi16(high, 2));
     }
     const Vec8 d = Set8(HalfToFloat(ReadU16(p + 208)));
     const __m128i words = Load128(p + 192);  // Bytes 2 i and 2 i + 1: halves of block i.

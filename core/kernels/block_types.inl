@@ -39,6 +39,9 @@ struct BlockType {
   static constexpr bool kHalves = kHalves_;
   static constexpr bool kSigned = false;  // The bytes are int8.
   static constexpr int kChunkBytes = kChunk / kBlockValues * kBlockBytes;
+  // Of the types with nibbles[16]: where those begin, and the fifth bits, if it has them.
+  static constexpr int kNibbles = kBlockBytes - 16;
+  static constexpr int kFifthBits = kMaxByte == 31 ? kNibbles - 4 : 0;
 };
 
 struct Q4_0 : BlockType<32, 18, 15, 8, false> {};
