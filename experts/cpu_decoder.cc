@@ -165,7 +165,7 @@ void CpuDecoder::NormRows(const float* norm, const float* x, int64_t n_rows, flo
 template <typename Body>
 void CpuDecoder::ForDeltas(const Phase& phase, size_t product, int64_t begin, int64_t end,
                            Body body) {
-  if (max_rank_ == 0 || phase.layer == kNoLayer) return;
+  if (!MayHaveDeltas(phase)) return;
   float* narrow = at_.narrow + static_cast<int64_t>(product) * n_rows_ * max_rank_;
   for (size_t s = 0; s < slices_.size(); ++s) {
     if (slices_[s].delta == nullptr) continue;
@@ -198,11 +198,11 @@ void CpuDecoder::Multiply(const Phase& phase) {
   }
   // Pieces are taken in rising order: those that compute A x of adapters come first, and others
   // wait for them only when they have W x.
-  const bool has_deltas = max_rank_ > 0 && phase.layer != kNoLayer;
-  const int64_t n_ranges = (phase.n_rows + kRowsPerPiece - 1) / kRowsPerPiece;
-  const int64_t n_narrow = has_deltas ? n_ranges * static_cast<int64_t>(phase.products.size()) : 0;
+  const int64_t n_ranges =
+      MayHaveDeltas(phase) ? (phase.n_rows + kRowsPerPiece - 1) / kRowsPerPiece : 0;
+  const int64_t n_narrow = n_ranges * static_cast<int64_t>(phase.products.size());
   NarrowPieces narrow_left;
-  for (auto& left : narrow_left) left = has_deltas ? n_ranges : 0;
+  for (auto& left : narrow_left) left = n_ranges;
   pool_.Run(n_narrow + n_pieces, [&](int64_t piece, int worker) {
     if (piece < n_narrow) {
       const size_t product = static_cast<size_t>(piece / n_ranges);

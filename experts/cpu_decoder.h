@@ -157,6 +157,7 @@ class CpuDecoder {
   void NarrowRows(const Phase& phase, size_t product, int64_t begin);
   void MultiplyRows(const Phase& phase, size_t product, const QuantizedActivations& quantized,
                     int64_t begin, int64_t end, const NarrowPieces& narrow_left, int worker);
+  bool MayHaveDeltas(const Phase& phase) const { return max_rank_ > 0 && phase.layer != kNoLayer; }
   // Calls body(delta, first_row, end_row, narrow) where rows [begin, end) have an adapter that
   // changes a product; narrow: A x of first_row.
   template <typename Body>
