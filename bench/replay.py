@@ -107,7 +107,7 @@ def compare(setting: Setting, sizes: Sizes, trace: Trace, rounds: int) -> dict[s
     check_texts(trace, replays)
     simulated = {
         policy: workload.simulate(traces.in_turns(logs[0], trace), budget - sizes.beside, policy)
-        for policy in ("coterie", "lru", "belady")
+        for policy in workload.POLICIES
     }
     rows = [traces.line(trace, program, replays[program]) for program in programs]
     rows.insert(2, traces.computed_line(trace, BELADY, simulated["belady"]))

@@ -17,6 +17,8 @@ _BYTES_PER_SECOND = 1e9
 
 _BURST = 6  # Requests that arrive at once.
 
+POLICIES = ("coterie", "lru", "belady")  # Of simulate().
+
 
 @dataclass(frozen=True)
 class Base:
@@ -149,7 +151,7 @@ def make(
 
 def simulate(stream: Workload, budget: int, policy: str) -> dict[str, Any]:
     """Runs the requests through the program's own cache on a virtual clock: hits, loads, waits and
-    bytes of a policy, which is coterie, lru or belady."""
+    bytes of a policy, one of POLICIES."""
     native = importlib.import_module("coterie._coterie")
     bases = [(each.name, each.bytes, each.load_s) for each in stream.bases]
     requests = [(r.arrival_s, r.base, r.kv_bytes, r.hold_s) for r in stream.requests]

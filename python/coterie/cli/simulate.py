@@ -15,7 +15,6 @@ from coterie.cli.options import Json, size
 from coterie.cli.output import print_json, print_table, remark
 from coterie.workload import Base, Workload
 
-POLICIES = ("coterie", "lru", "belady")
 _STEPS = 6
 
 Log = Annotated[
@@ -138,7 +137,7 @@ def _range(stream: Workload) -> list[int]:
 
 
 def _row(stream: Workload, budget: int) -> dict[str, Any]:
-    simulated = {policy: workload.simulate(stream, budget, policy) for policy in POLICIES}
+    simulated = {policy: workload.simulate(stream, budget, policy) for policy in workload.POLICIES}
     return {"budget_bytes": budget, **simulated}
 
 
@@ -148,11 +147,11 @@ def _print(stream: Workload, rows: list[dict[str, Any]]) -> None:
     columns = ("budget#", "policy", "hits#", "mean wait#", "p50#", "p99#", "loaded#")
     table = []
     for row in rows:
-        for policy in POLICIES:
+        for policy in workload.POLICIES:
             its = row[policy]
             table.append(
                 (
-                    format_bytes(row["budget_bytes"]) if policy == POLICIES[0] else "",
+                    format_bytes(row["budget_bytes"]) if policy == workload.POLICIES[0] else "",
                     policy,
                     f"{100 * its['hit_rate']:.1f} %",
                     *(_seconds(its[key]) for key in ("mean_wait_ms", "wait_p50_ms", "wait_p99_ms")),
