@@ -18,6 +18,7 @@
 #include "absl/time/clock.h"
 #include "nlohmann/json.hpp"
 
+#include "bench/arguments.h"
 #include "bench/machine_limits.h"
 #include "bench/require.h"
 #include "bench/samples.h"
@@ -232,6 +233,6 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "usage: batch_bench MODEL.gguf [GENERATE] [REPEAT] [PROMPT]\n");
     return 2;
   }
-  const auto number = [&](int i, int fallback) { return argc > i ? std::atoi(argv[i]) : fallback; };
+  const coterie::Numbers number(argc, argv);
   return coterie::Run(argv[1], number(2, 32), number(3, 3), number(4, 32));
 }

@@ -17,6 +17,7 @@
 #include "absl/time/clock.h"
 #include "nlohmann/json.hpp"
 
+#include "bench/arguments.h"
 #include "bench/machine_limits.h"
 #include "bench/require.h"
 #include "bench/samples.h"
@@ -156,6 +157,6 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "usage: expert_bench MODEL.gguf [PROMPT] [GENERATE] [REPEAT] [DEPTH]\n");
     return 2;
   }
-  const auto number = [&](int i, int fallback) { return argc > i ? std::atoi(argv[i]) : fallback; };
+  const coterie::Numbers number(argc, argv);
   return coterie::Run(argv[1], number(2, 512), number(3, 64), number(4, 5), number(5, 0));
 }

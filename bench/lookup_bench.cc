@@ -17,6 +17,7 @@
 #include "absl/strings/str_cat.h"
 #include "nlohmann/json.hpp"
 
+#include "bench/arguments.h"
 #include "bench/require.h"
 #include "bench/samples.h"
 #include "core/kernels/kernels.h"
@@ -209,9 +210,6 @@ int main(int argc, char** argv) {
     return 2;
   }
   const bool with_samples = std::string(argv[argc - 1]) == "--samples";
-  const int n_arguments = with_samples ? argc - 1 : argc;
-  const auto number = [&](int i, int fallback) {
-    return n_arguments > i ? std::atoi(argv[i]) : fallback;
-  };
+  const coterie::Numbers number(with_samples ? argc - 1 : argc, argv);
   return coterie::Run(argv[1], number(2, 5), number(3, 200), with_samples);
 }

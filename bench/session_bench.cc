@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <cstdlib>
 #include <fstream>
 #include <string>
 #include <vector>
@@ -15,6 +14,7 @@
 #include "absl/time/clock.h"
 #include "nlohmann/json.hpp"
 
+#include "bench/arguments.h"
 #include "bench/machine_limits.h"
 #include "bench/require.h"
 #include "bench/samples.h"
@@ -95,6 +95,6 @@ int main(int argc, char** argv) {
     return 2;
   }
   if (std::string(argv[1]) == "--limits") return coterie::PrintLimits();
-  const auto number = [&](int i, int fallback) { return argc > i ? std::atoi(argv[i]) : fallback; };
+  const coterie::Numbers number(argc, argv);
   return coterie::Run(argv[1], number(2, 512), number(3, 256));
 }
