@@ -2,9 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
-#include <filesystem>
-#include <memory>
 #include <utility>
 
 #include "gmock/gmock.h"
@@ -13,39 +10,25 @@
 #include "experts/expert.h"
 #include "experts/session.h"
 #include "tests/experts/tiny_adapter.h"
+#include "tests/experts/tiny_expert_test.h"
 #include "tests/experts/tiny_model.h"
 #include "tests/status_matchers.h"
 
 namespace coterie {
 namespace {
 
-namespace fs = std::filesystem;
 using testing::LogitsOf;
 using testing::TinyIds;
 using testing::TinyModel;
 
-class AdaptedPassTest : public ::testing::TestWithParam<const char*> {
+class AdaptedPassTest : public testing::TinyExpertTest {
  protected:
-  void SetUp() override {
-    std::string pattern = (fs::temp_directory_path() / "coterie_adapted_XXXXXX").string();
-    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-    folder_ = pattern;
-    model_ = testing::MakeTinyModel(GetParam());
-    COTERIE_ASSERT_OK_AND_ASSIGN(expert_,
-                                 Expert::Open(testing::WriteGguf(model_, folder_, "tiny")));
-  }
-  void TearDown() override { fs::remove_all(folder_); }
-
   DeltaSnapshot SetOf(std::vector<LinearDelta> deltas, const std::string& version = "tiny@1") {
     auto set = LinearDeltaSet::Create(model_.spec, version, std::move(deltas));
     EXPECT_THAT(set, testing::IsOk());
     return set.ok() ? *std::move(set) : nullptr;
   }
   const ModelFiles& files() const { return expert_->files(); }
-
-  fs::path folder_;
-  TinyModel model_;
-  std::shared_ptr<const Expert> expert_;
 };
 
 TEST_P(AdaptedPassTest, GivesTheLogitsOfTheMergedWeights) {

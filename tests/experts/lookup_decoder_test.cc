@@ -4,9 +4,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cstdlib>
-#include <filesystem>
-#include <memory>
 #include <optional>
 #include <random>
 #include <string>
@@ -21,35 +18,20 @@
 #include "experts/generation.h"
 #include "experts/session.h"
 #include "tests/experts/tiny_adapter.h"
+#include "tests/experts/tiny_expert_test.h"
 #include "tests/experts/tiny_model.h"
 #include "tests/status_matchers.h"
 
 namespace coterie {
 namespace {
 
-namespace fs = std::filesystem;
 using ::testing::HasSubstr;
+using testing::LogitsOf;
 using testing::StatusIs;
 using testing::TinyIds;
 
-using Logits = std::vector<float>;
-Logits LogitsOf(const Session& session) {
-  return {session.logits().begin(), session.logits().end()};
-}
-
-class LookupDecoderTest : public ::testing::TestWithParam<const char*> {
+class LookupDecoderTest : public testing::TinyExpertTest {
  protected:
-  void SetUp() override {
-    std::string pattern = (fs::temp_directory_path() / "coterie_lookup_XXXXXX").string();
-    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-    folder_ = pattern;
-    const testing::TinyModel model = testing::MakeTinyModel(GetParam());
-    COTERIE_ASSERT_OK_AND_ASSIGN(expert_, Expert::Open(testing::WriteGguf(model, folder_, "tiny")));
-    COTERIE_ASSERT_OK_AND_ASSIGN(adapter_, LinearDeltaSet::Create(expert_->spec(), "tiny@1",
-                                                                  testing::TinyDeltas(model.spec)));
-  }
-  void TearDown() override { fs::remove_all(folder_); }
-
   Session NewSession(int64_t capacity, const DeltaSnapshot& adapter = nullptr,
                      Activations activations = Activations::kInt8) {
     return Session(*expert_, pool_, SessionShape::ForTokens(capacity, adapter.get()), activations,
@@ -71,9 +53,6 @@ class LookupDecoderTest : public ::testing::TestWithParam<const char*> {
     return prompt;
   }
 
-  fs::path folder_;
-  std::shared_ptr<const Expert> expert_;
-  DeltaSnapshot adapter_;
   WorkerPool pool_{2};
   MemoryBudget budget_{int64_t{1} << 30};
 };

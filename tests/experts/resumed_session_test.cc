@@ -1,8 +1,5 @@
 // Answers that begin from kept keys and values are those of a whole computation, bit for bit.
 
-#include <cstdlib>
-#include <filesystem>
-#include <memory>
 #include <utility>
 #include <vector>
 
@@ -12,45 +9,27 @@
 #include "experts/prefix_cache.h"
 #include "experts/session.h"
 #include "tests/experts/tiny_adapter.h"
+#include "tests/experts/tiny_expert_test.h"
 #include "tests/experts/tiny_model.h"
 #include "tests/status_matchers.h"
 
 namespace coterie {
 namespace {
 
-namespace fs = std::filesystem;
+using testing::LogitsOf;
 using testing::TinyIds;
 
-class ResumedSessionTest : public ::testing::TestWithParam<const char*> {
+class ResumedSessionTest : public testing::TinyExpertTest {
  protected:
-  void SetUp() override {
-    std::string pattern = (fs::temp_directory_path() / "coterie_resumed_XXXXXX").string();
-    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-    folder_ = pattern;
-    const testing::TinyModel model = testing::MakeTinyModel(GetParam());
-    COTERIE_ASSERT_OK_AND_ASSIGN(expert_, Expert::Open(testing::WriteGguf(model, folder_, "tiny")));
-    COTERIE_ASSERT_OK_AND_ASSIGN(adapter_, LinearDeltaSet::Create(expert_->spec(), "tiny@1",
-                                                                  testing::TinyDeltas(model.spec)));
-  }
-  void TearDown() override { fs::remove_all(folder_); }
-
   Session NewSession(const DeltaSnapshot& adapter, Activations activations, int64_t capacity) {
     return Session(*expert_, pool_, SessionShape::ForTokens(capacity, adapter.get()), activations,
                    adapter);
   }
 
-  fs::path folder_;
-  std::shared_ptr<const Expert> expert_;
-  DeltaSnapshot adapter_;
   WorkerPool pool_{2};
   MemoryBudget budget_{int64_t{1} << 30};
   PrefixCache cache_{budget_, 1};
 };
-
-using Logits = std::vector<float>;
-Logits LogitsOf(const Session& session) {
-  return {session.logits().begin(), session.logits().end()};
-}
 
 TEST_P(ResumedSessionTest, GivesTheBitsOfOneThatComputedAll) {
   const std::vector<int32_t> ids = TinyIds(300);

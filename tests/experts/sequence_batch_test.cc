@@ -3,10 +3,7 @@
 #include "experts/sequence_batch.h"
 
 #include <atomic>
-#include <cstdlib>
-#include <filesystem>
 #include <functional>
-#include <memory>
 #include <optional>
 #include <string>
 #include <thread>
@@ -20,13 +17,13 @@
 #include "experts/generation.h"
 #include "experts/session.h"
 #include "tests/experts/tiny_adapter.h"
+#include "tests/experts/tiny_expert_test.h"
 #include "tests/experts/tiny_model.h"
 #include "tests/status_matchers.h"
 
 namespace coterie {
 namespace {
 
-namespace fs = std::filesystem;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -51,17 +48,8 @@ struct Job {
   DeltaSnapshot adapter;
 };
 
-class SequenceBatchTest : public ::testing::TestWithParam<const char*> {
+class SequenceBatchTest : public testing::TinyExpertTest {
  protected:
-  void SetUp() override {
-    std::string pattern = (fs::temp_directory_path() / "coterie_batch_XXXXXX").string();
-    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-    folder_ = pattern;
-    const testing::TinyModel model = testing::MakeTinyModel(GetParam());
-    COTERIE_ASSERT_OK_AND_ASSIGN(expert_, Expert::Open(testing::WriteGguf(model, folder_, "tiny")));
-  }
-  void TearDown() override { fs::remove_all(folder_); }
-
   DeltaSnapshot NewAdapter(uint32_t seed) const {
     auto set = LinearDeltaSet::Create(expert_->spec(), "tiny@1",
                                       testing::TinyDeltas(expert_->spec(), seed));
@@ -132,8 +120,6 @@ class SequenceBatchTest : public ::testing::TestWithParam<const char*> {
     }
   }
 
-  fs::path folder_;
-  std::shared_ptr<const Expert> expert_;
   WorkerPool pool_{2};
   MemoryBudget budget_{1'000'000'000};
 };
