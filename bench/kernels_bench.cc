@@ -205,7 +205,8 @@ void BM_Attend(benchmark::State& state) {
   state.counters["GB/s"] = benchmark::Counter(static_cast<double>(n_kv * dim * 4) * runs / 1e9,
                                               benchmark::Counter::kIsRate);
 }
-BENCHMARK(BM_Attend)->Args({1, 256})->Args({1, 2048})->Args({64, 512})->Args({256, 2048});
+BENCHMARK(BM_Attend)->Args({1, 256})->Args({1, 2048})->Args({64, 64})->Args({64, 512})->Args(
+    {256, 2048});
 
 void BM_QuantizeActivations(benchmark::State& state) {
   const std::vector<float> x(1 << 16, 0.5f);

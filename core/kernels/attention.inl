@@ -12,7 +12,7 @@ struct AttentionScratch {
   int64_t padded_dim;  // head_dim rounded up to whole vectors.
   float* keys;         // [head_dim][kKeyBlock]
   float* values;       // [kKeyBlock][padded_dim]
-  float* scores;       // [kQueryTile][kKeyBlock]
+  float* scores;       // [kQueryGroup][kKeyBlock]
   float* maxima;       // [n_tokens * n_heads]
   float* sums;         // [n_tokens * n_heads]
 };
@@ -23,7 +23,7 @@ inline AttentionScratch PlaceScratch(const AttentionArgs& args) {
   s.keys = args.scratch;
   s.values = s.keys + kKeyBlock * s.padded_dim;
   s.scores = s.values + kKeyBlock * s.padded_dim;
-  s.maxima = s.scores + kQueryTile * kKeyBlock;
+  s.maxima = s.scores + kQueryGroup * kKeyBlock;
   s.sums = s.maxima + args.n_tokens * args.n_heads;
   return s;
 }
@@ -113,31 +113,31 @@ inline KeyRange VisibleKeys(const AttentionArgs& args, int64_t r) {
 // Vectors held per row while a tile is computed: as many as registers allow.
 constexpr int kTileVecs = kLanes == 16 ? 4 : 2;
 
-// scores[row][key] = scale * q_row . key for kRows rows and the 64 keys of a block.
-template <int kRows, class Block>
-void ScoreTile(const AttentionArgs& args, int64_t first_row, const Block& block,
-               const AttentionScratch& s) {
+// scores[row][key] = scale * q_row . key for kRows rows and n_keys keys of a block or more.
+template <int kRows, int kVecs, class Block>
+void ScoreTile(const AttentionArgs& args, int64_t first_row, int64_t n_keys, const Block& block,
+               float* scores) {
   const float* q[kRows];
   for (int r = 0; r < kRows; ++r) q[r] = QueryRow(args, first_row + r);
   const Vec scale = Set1(args.scale);
-  for (int j = 0; j < kKeyBlock; j += kTileVecs * kLanes) {
-    Vec acc[kRows][kTileVecs];
+  for (int j = 0; j < n_keys; j += kVecs * kLanes) {
+    Vec acc[kRows][kVecs];
     for (int r = 0; r < kRows; ++r) {
-      for (int v = 0; v < kTileVecs; ++v) acc[r][v] = Set1(0.0f);
+      for (int v = 0; v < kVecs; ++v) acc[r][v] = Set1(0.0f);
     }
     for (int64_t d = 0; d < args.head_dim; ++d) {
-      Vec k[kTileVecs];
-      for (int v = 0; v < kTileVecs; ++v) k[v] = block.Keys(d, j + v * kLanes);
-#pragma GCC unroll 4
+      Vec k[kVecs];
+      for (int v = 0; v < kVecs; ++v) k[v] = block.Keys(d, j + v * kLanes);
+#pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) {
         const Vec x = Set1(q[r][d]);
 #pragma GCC unroll 4
-        for (int v = 0; v < kTileVecs; ++v) acc[r][v] = Fma(x, k[v], acc[r][v]);
+        for (int v = 0; v < kVecs; ++v) acc[r][v] = Fma(x, k[v], acc[r][v]);
       }
     }
     for (int r = 0; r < kRows; ++r) {
-      for (int v = 0; v < kTileVecs; ++v) {
-        Store(s.scores + r * kKeyBlock + j + v * kLanes, Mul(acc[r][v], scale));
+      for (int v = 0; v < kVecs; ++v) {
+        Store(scores + r * kKeyBlock + j + v * kLanes, Mul(acc[r][v], scale));
       }
     }
   }
@@ -164,7 +164,7 @@ float WeighRow(const AttentionArgs& args, const AttentionScratch& s, int64_t row
     Store(scores + j, weight);
     sum = Add(sum, weight);
   }
-  const float correction = ::expf(s.maxima[row] - new_max);
+  const float correction = new_max == s.maxima[row] ? 1.0f : ::expf(s.maxima[row] - new_max);
   s.maxima[row] = new_max;
   s.sums[row] = s.sums[row] * correction + Sum(sum);
   return correction;
@@ -173,7 +173,7 @@ float WeighRow(const AttentionArgs& args, const AttentionScratch& s, int64_t row
 // out = out * correction + weights * values, for kRows rows.
 template <int kRows, class Block>
 void AddValues(const AttentionArgs& args, int64_t first_row, int64_t n_keys, const Block& block,
-               const AttentionScratch& s, const float* corrections) {
+               const AttentionScratch& s, const float* weights, const float* corrections) {
   for (int64_t d = 0; d < args.head_dim; d += kTileVecs * kLanes) {
     Vec acc[kRows][kTileVecs];
     for (int r = 0; r < kRows; ++r) {
@@ -193,9 +193,9 @@ void AddValues(const AttentionArgs& args, int64_t first_row, int64_t n_keys, con
     for (int64_t j = 0; j < n_keys; ++j) {
       Vec value[kTileVecs];
       for (int v = 0; v < kTileVecs; ++v) value[v] = block.Values(j, from[v]);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) {
-        const Vec weight = Set1(s.scores[r * kKeyBlock + j]);
+        const Vec weight = Set1(weights[r * kKeyBlock + j]);
 #pragma GCC unroll 4
         for (int v = 0; v < kTileVecs; ++v) acc[r][v] = Fma(weight, value[v], acc[r][v]);
       }
@@ -210,34 +210,63 @@ void AddValues(const AttentionArgs& args, int64_t first_row, int64_t n_keys, con
   }
 }
 
-template <int kRows, class Block>
-void AttendTile(const AttentionArgs& args, int64_t first_row, int64_t first_key, const Block& block,
-                const AttentionScratch& s) {
-  bool sees_any = false;
-  for (int r = 0; r < kRows; ++r) {
-    const KeyRange keys = VisibleKeys(args, first_row + r);
-    sees_any |= keys.last > first_key && keys.first < first_key + kKeyBlock;
+// Of the block at first_key how many keys there are up to the last one that rows [begin, end) see;
+// none, if all lie beyond their windows.
+int64_t KeysSeen(const AttentionArgs& args, int64_t begin, int64_t end, int64_t first_key) {
+  int64_t seen = 0;
+  for (int64_t r = begin; r < end; ++r) {
+    const KeyRange keys = VisibleKeys(args, r);
+    if (keys.first >= first_key + kKeyBlock) continue;
+    const int64_t n = keys.last - first_key < kKeyBlock ? keys.last - first_key : kKeyBlock;
+    if (n > seen) seen = n;
   }
-  if (!sees_any) return;
-  ScoreTile<kRows>(args, first_row, block, s);
-  float corrections[kRows];
-  for (int r = 0; r < kRows; ++r) {
-    corrections[r] = WeighRow(args, s, first_row + r, s.scores + r * kKeyBlock, first_key);
+  return seen;
+}
+
+// Calls body for tiles of kQueryTile rows of [begin, end), and a last one of fewer, whose number it
+// gets as a compile-time constant.
+template <int kRows>
+struct TileRows {
+  static constexpr int value = kRows;
+};
+template <int kRows = kQueryTile, typename Body>
+inline void ForQueryTiles(int64_t begin, int64_t end, Body body) {
+  for (; end - begin >= kRows; begin += kRows) body(begin, TileRows<kRows>());
+  if constexpr (kRows > 1) ForQueryTiles<kRows - 1>(begin, end, body);
+}
+
+// All keys, then all values of a block go by a group of rows: a block of both has no room in the L1
+// cache.
+template <class Block>
+void AttendGroup(const AttentionArgs& args, int64_t begin, int64_t end, int64_t first_key,
+                 const Block& block, const AttentionScratch& s) {
+  const int64_t n_keys = KeysSeen(args, begin, end, first_key);
+  if (n_keys == 0) return;
+  ForQueryTiles(begin, end, [&](int64_t row, auto tile) {
+    float* scores = s.scores + (row - begin) * kKeyBlock;
+    if (n_keys > kKeyBlock / 2) {
+      ScoreTile<tile.value, kTileVecs>(args, row, n_keys, block, scores);
+    } else {
+      ScoreTile<tile.value, 2>(args, row, n_keys, block, scores);
+    }
+  });
+  float corrections[kQueryGroup];
+  for (int64_t r = begin; r < end; ++r) {
+    corrections[r - begin] = WeighRow(args, s, r, s.scores + (r - begin) * kKeyBlock, first_key);
   }
-  AddValues<kRows>(args, first_row, KeysOfBlock(args, first_key), block, s, corrections);
+  ForQueryTiles(begin, end, [&](int64_t row, auto tile) {
+    AddValues<tile.value>(args, row, n_keys, block, s, s.scores + (row - begin) * kKeyBlock,
+                          corrections + (row - begin));
+  });
 }
 
 template <class Block>
 void AttendRows(const AttentionArgs& args, int64_t key, const Block& block,
                 const AttentionScratch& s) {
   const int64_t n_rows = args.n_tokens * args.n_heads;
-  int64_t r = 0;
-  for (; r + kQueryTile <= n_rows; r += kQueryTile) {
-    AttendTile<kQueryTile>(args, r, key, block, s);
+  for (int64_t r = 0; r < n_rows; r += kQueryGroup) {
+    AttendGroup(args, r, n_rows - r < kQueryGroup ? n_rows : r + kQueryGroup, key, block, s);
   }
-  if (n_rows - r == 3) return AttendTile<3>(args, r, key, block, s);
-  if (n_rows - r == 2) return AttendTile<2>(args, r, key, block, s);
-  if (n_rows - r == 1) AttendTile<1>(args, r, key, block, s);
 }
 
 // Up to this many rows read a block as it is stored: converting it costs more than they save.

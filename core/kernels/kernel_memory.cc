@@ -74,7 +74,7 @@ int64_t AttentionScratchFloats(int64_t n_tokens, int64_t n_heads, int64_t head_d
   (void)n_kv;
   const int64_t padded = RoundUp(head_dim, kMaxLanes);
   return 2 * kKeyBlock * padded                 // Keys (by dimension) and values of one block.
-         + kQueryTile * kKeyBlock               // Scores.
+         + kQueryGroup * kKeyBlock              // Scores.
          + 2 * RoundUp(n_tokens * n_heads, 16)  // Running maxima and sums.
          + 16;
 }

@@ -13,7 +13,8 @@ inline constexpr int kMaxPanels = 2;          // Panels of the 8-bit product at 
 inline constexpr int kMaxLanes = 16;          // Floats in the widest vector.
 inline constexpr int kF32PanelColumns = 512;  // Columns of a dequantised panel.
 inline constexpr int kKeyBlock = 64;          // Keys per step of the online softmax.
-inline constexpr int kQueryTile = 4;          // Query rows per tile of attention.
+inline constexpr int kQueryTile = 6;          // Query rows per tile of attention ...
+inline constexpr int kQueryGroup = 24;        // ... and of tiles that take in a block together.
 
 constexpr int Log2(int power) { return power <= 1 ? 0 : 1 + Log2(power / 2); }
 
