@@ -22,7 +22,7 @@ TrainingDecoder::LogitGradients TrainingDecoder::GradientsInPlace(const LinearWe
   return gradients;
 }
 
-// Rounds row i, which holds f32. buffer: LogitBlockFloats() floats.
+// Rounds row i, which holds f32. buffer: RoundedLogitFloats() floats.
 void TrainingDecoder::PutLogitGradient(const LogitGradients& gradients, int64_t i,
                                        float* buffer) const {
   float* logits = at_.logits + i * spec_.n_vocab;
@@ -32,12 +32,12 @@ void TrainingDecoder::PutLogitGradient(const LogitGradients& gradients, int64_t 
     }
     return;
   }
-  // Bytes may lie where values were read already; what comes after them, only once all were.
-  const QuantizedActivations to = gradients.quantized->Rows(i, i + 1);
-  QuantizedActivations apart = to;
-  apart.PlaceBlocks(reinterpret_cast<uint8_t*>(buffer));
-  kernels_.quantize_activations(logits, spec_.n_vocab, apart);
-  std::memcpy(to.scales, buffer, static_cast<size_t>(LogitBlockFloats(spec_)) * sizeof(float));
+  // Blocks are not written in the order in which their values are read.
+  auto* blocks = reinterpret_cast<uint8_t*>(buffer);
+  kernels_.quantize_activations(logits, spec_.n_vocab,
+                                QuantizedActivations::In(blocks, 1, spec_.n_vocab));
+  std::memcpy(gradients.quantized->At(i, 0), blocks,
+              static_cast<size_t>(QuantizedActivations::RowBytes(spec_.n_vocab)));
 }
 
 // Logits of a few rows at a time: their likelihoods, and the gradients of those, which need no

@@ -80,10 +80,8 @@ void F32ToF16(const float* x, int64_t n, uint16_t* y) {
 
 // One block of 32 values to int8. Blocks below 1e-30 everywhere become zeros, and so do values that
 // are not finite.
-inline void QuantizeBlock(const float* x, const QuantizedActivations& out, int64_t token,
-                          int64_t block) {
+inline void QuantizeBlock(const float* x, ActivationBlock& to) {
   constexpr int kParts = 32 / kLanes;
-  int8_t* values = out.values + token * out.stride + block * kActivationBlock;
   Vec v[kParts];
   Vec magnitude = Set1(0.0f);
   for (int i = 0; i < kParts; ++i) {
@@ -91,23 +89,21 @@ inline void QuantizeBlock(const float* x, const QuantizedActivations& out, int64
     magnitude = Max(magnitude, Abs(v[i]));
   }
   const float max = MaxOf(magnitude);
-  const float scale = max < 1e-30f ? 0.0f : max / 127.0f;
   const Vec inverse = Set1(max < 1e-30f ? 0.0f : 127.0f / max);
   int32_t totals[2] = {0, 0};
   for (int i = 0; i < kParts; ++i) {
-    totals[2 * i / kParts] += StoreInt8(values + i * kLanes, Mul(v[i], inverse));
+    totals[2 * i / kParts] += StoreInt8(to.values + i * kLanes, Mul(v[i], inverse));
   }
-  *out.At(out.scales, token, block) = scale;
-  *out.At(out.sums, token, block) = scale * static_cast<float>(totals[0] + totals[1]);
-  *out.At(out.offsets, token, block) = -(totals[0] + totals[1]);
-  *out.At(out.first_offsets, token, block) = -totals[0];
+  to.scale = max < 1e-30f ? 0.0f : max / 127.0f;
+  to.offset = -(totals[0] + totals[1]);
+  to.first_offset = -totals[0];
+  to.sum = to.scale * static_cast<float>(-to.offset);
 }
 
 // A chunk of blocks as QuantizeBlock does one, their scales and sums together. Does nothing and
 // returns false if a value is not finite.
-inline bool QuantizeChunk(const float* x, const QuantizedActivations& out, int64_t token,
-                          int64_t block) {
-  alignas(64) float maxima[kMaxLanes] = {}, inverses[kMaxLanes];
+inline bool QuantizeChunk(const float* x, ActivationBlock* const* to) {
+  alignas(64) float maxima[kMaxLanes] = {}, scales[kMaxLanes], inverses[kMaxLanes];
   for (int b = 0; b < kChunkBlocks; ++b) {
     Vec magnitude = Abs(Load(x + b * kActivationBlock));
     for (int i = kLanes; i < kActivationBlock; i += kLanes) {
@@ -117,32 +113,41 @@ inline bool QuantizeChunk(const float* x, const QuantizedActivations& out, int64
     if (!(maxima[b] <= FLT_MAX)) return false;
   }
   const Vec max = Load(maxima);
-  float* scales = out.At(out.scales, token, block);
-  StoreN(scales, ZeroBelow(Div(max, Set1(127.0f)), max, 1e-30f), kChunkBlocks);
+  Store(scales, ZeroBelow(Div(max, Set1(127.0f)), max, 1e-30f));
   Store(inverses, ZeroBelow(Div(Set1(127.0f), max), max, 1e-30f));
-  int8_t* values = out.values + token * out.stride + block * kActivationBlock;
+  alignas(64) int8_t values[kChunk];
   for (int b = 0; b < kChunkBlocks; ++b) {
     const Vec inverse = Set1(inverses[b]);
     for (int i = b * kActivationBlock; i < (b + 1) * kActivationBlock; i += kLanes) {
       StoreInt8(values + i, Mul(Load(x + i), inverse));
     }
   }
-  int32_t* offsets = out.At(out.offsets, token, block);
-  MinusChunkSums(values, offsets, out.At(out.first_offsets, token, block));
-  float* sums = out.At(out.sums, token, block);
-  for (int b = 0; b < kChunkBlocks; ++b) sums[b] = scales[b] * static_cast<float>(-offsets[b]);
+  alignas(32) int32_t offsets[kChunkBlocks], first_offsets[kChunkBlocks];
+  MinusChunkSums(values, offsets, first_offsets);
+  for (int b = 0; b < kChunkBlocks; ++b) {
+    memcpy(to[b]->values, values + b * kActivationBlock, kActivationBlock);
+    to[b]->scale = scales[b];
+    to[b]->sum = scales[b] * static_cast<float>(-offsets[b]);
+    to[b]->offset = offsets[b];
+    to[b]->first_offset = first_offsets[b];
+  }
   return true;
 }
 
 void QuantizeActivations(const float* x, int64_t x_stride, const QuantizedActivations& out) {
-  const int64_t n_blocks = out.n_cols / kActivationBlock;
-  for (int64_t t = 0; t < out.n_tokens; ++t) {
-    for (int64_t b = 0; b < n_blocks;) {
-      const float* from = x + t * x_stride + b * kActivationBlock;
-      if (n_blocks - b >= kChunkBlocks && QuantizeChunk(from, out, t, b)) {
-        b += kChunkBlocks;
-      } else {
-        QuantizeBlock(from, out, t, b++);
+  const LaneOrder order(out.n_blocks());
+  for (int64_t t = 0; t < out.n_tokens; ++t, x += x_stride) {
+    const float* from = x;
+    for (int64_t chunk = 0; chunk <= order.n_whole; ++chunk, from += kChunk) {
+      const bool is_whole = chunk < order.n_whole;
+      const int64_t n_blocks = is_whole ? kChunkBlocks : order.n_last;
+      ActivationBlock* to[kChunkBlocks];
+      for (int64_t lane = 0; lane < n_blocks; ++lane) {
+        to[lane] = out.At(t, order.Begin(lane) + order.Step(lane, chunk));
+      }
+      if (is_whole && QuantizeChunk(from, to)) continue;
+      for (int64_t lane = 0; lane < n_blocks; ++lane) {
+        QuantizeBlock(from + lane * kActivationBlock, *to[lane]);
       }
     }
   }

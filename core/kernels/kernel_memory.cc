@@ -13,8 +13,7 @@ int64_t RoundUp(int64_t value, int64_t multiple) {
 }  // namespace
 
 int64_t QuantizedActivations::RowBytes(int64_t n_cols) {
-  constexpr int64_t kBlockBytes = 2 * sizeof(float) + 2 * sizeof(int32_t);
-  return RoundUp(n_cols + n_cols / kActivationBlock * kBlockBytes, 64);
+  return RoundUp(n_cols / kActivationBlock * static_cast<int64_t>(sizeof(ActivationBlock)), 64);
 }
 
 int64_t QuantizedActivations::Bytes(int64_t n_tokens, int64_t n_cols) {
@@ -23,43 +22,25 @@ int64_t QuantizedActivations::Bytes(int64_t n_tokens, int64_t n_cols) {
 
 QuantizedActivations QuantizedActivations::In(uint8_t* memory, int64_t n_tokens, int64_t n_cols,
                                               int64_t stride) {
-  QuantizedActivations out;
-  out.n_tokens = n_tokens;
-  out.n_cols = n_cols;
-  out.stride = stride > 0 ? stride : RowBytes(n_cols);
-  out.values = reinterpret_cast<int8_t*>(memory);
-  out.PlaceBlocks(memory + n_cols);
-  return out;
-}
-
-void QuantizedActivations::PlaceBlocks(uint8_t* memory) {
-  const int64_t n_blocks = n_cols / kActivationBlock;
-  scales = reinterpret_cast<float*>(memory);
-  sums = scales + n_blocks;
-  offsets = reinterpret_cast<int32_t*>(sums + n_blocks);
-  first_offsets = offsets + n_blocks;
+  return {n_tokens, n_cols, stride > 0 ? stride : RowBytes(n_cols),
+          reinterpret_cast<ActivationBlock*>(memory)};
 }
 
 QuantizedActivations QuantizedActivations::Rows(int64_t begin, int64_t end) const {
-  QuantizedActivations rows = *this;
-  rows.n_tokens = end - begin;
-  rows.values += begin * stride;
-  rows.scales = At(scales, begin, 0);
-  rows.sums = At(sums, begin, 0);
-  rows.offsets = At(offsets, begin, 0);
-  rows.first_offsets = At(first_offsets, begin, 0);
-  return rows;
+  return {end - begin, n_cols, stride, At(begin, 0)};
 }
 
-QuantizedActivations QuantizedActivations::From(int64_t begin) const {
-  const int64_t block = begin / kActivationBlock;
-  QuantizedActivations rest = *this;
-  rest.values += begin;
-  rest.scales += block;
-  rest.sums += block;
-  rest.offsets += block;
-  rest.first_offsets += block;
-  return rest;
+int64_t QuantizedActivations::PlaceOf(int64_t block) const {
+  const LaneOrder order(n_blocks());
+  const int64_t lane = block % kChunkBlocks;
+  return order.Begin(lane) + order.Step(lane, block / kChunkBlocks);
+}
+
+int64_t QuantizedActivations::BlockAt(int64_t place) const {
+  const LaneOrder order(n_blocks());
+  int64_t lane = 0;
+  while (place >= order.Begin(lane + 1)) ++lane;
+  return order.ChunkAt(lane, place - order.Begin(lane)) * kChunkBlocks + lane;
 }
 
 int64_t MatmulScratchBytes(int64_t n_cols) {

@@ -17,22 +17,31 @@ namespace coterie {
 
 inline constexpr int kActivationBlock = 32;
 
-// Activations rounded to 8 bits: per token and block of 32 values one scale, x ~ scale * q with
-// q in [-127, 127], and sums of the block, for weight types with a minimum or an offset. A view;
-// Bytes() says how much memory backs it.
+// A block of 32 activations rounded to 8 bits, x ~ scale * value with values in [-127, 127], and
+// sums of it, for weight types with a minimum or an offset.
+struct ActivationBlock {
+  int8_t values[kActivationBlock];
+  float scale;
+  float sum;  // scale * sum(values)
+  // Minus sum(values) of the block and of its first half: times the offset of a weight type, what
+  // its dot products begin with.
+  int32_t offset;
+  int32_t first_offset;
+};
+
+// Activations [n_tokens, n_cols] rounded to 8 bits, with a scale per token and block of 32 columns.
+// A view; Bytes() says how much memory backs it.
+//
+// Sums of products run over eight lanes (block mod 8), and the blocks of a token lie lane after
+// lane, so that what a lane reads is one stream: of each lane first the block of a last chunk of
+// fewer than eight blocks, if it has one there, then those of whole chunks in rising order.
 struct QuantizedActivations {
   int64_t n_tokens = 0;
-  int64_t n_cols = 0;        // A multiple of 32.
-  int64_t stride = 0;        // Bytes from a token to the next, in every array; a multiple of 4.
-  int8_t* values = nullptr;  // [n_tokens, n_cols]
-  float* scales = nullptr;   // [n_tokens, n_cols / 32]
-  float* sums = nullptr;     // [n_tokens, n_cols / 32], scale * sum(q)
-  // Minus sum(q) of each block and of its first half, [n_tokens, n_cols / 32]: times the offset of
-  // a weight type, what its dot products begin with.
-  int32_t* offsets = nullptr;
-  int32_t* first_offsets = nullptr;
+  int64_t n_cols = 0;  // A multiple of 32.
+  int64_t stride = 0;  // Bytes from a token to the next; a multiple of 4.
+  ActivationBlock* blocks = nullptr;
 
-  // Of one token: the arrays one after another, in the order above.
+  // Of one token.
   static int64_t RowBytes(int64_t n_cols);
   // Of all, and the slack behind them that kernels may read (and ignore).
   static int64_t Bytes(int64_t n_tokens, int64_t n_cols);
@@ -40,17 +49,17 @@ struct QuantizedActivations {
   // RowBytes(), among what else is there.
   static QuantizedActivations In(uint8_t* memory, int64_t n_tokens, int64_t n_cols,
                                  int64_t stride = 0);
-  // Lays what there is one of a block out in `memory` instead: RowBytes() - n_cols for a token.
-  void PlaceBlocks(uint8_t* memory);
   // Those of tokens [begin, end).
   QuantizedActivations Rows(int64_t begin, int64_t end) const;
-  // Those of columns from `begin` on, a multiple of 32.
-  QuantizedActivations From(int64_t begin) const;
 
-  // Of a token, what stands at its `block` of an array that has one value a block.
-  template <typename Value>
-  Value* At(Value* array, int64_t token, int64_t block) const {
-    return array + token * (stride / static_cast<int64_t>(sizeof(Value))) + block;
+  int64_t n_blocks() const { return n_cols / kActivationBlock; }
+  // Where among a token's blocks that of columns from 32 * block on lies ...
+  int64_t PlaceOf(int64_t block) const;
+  // ... and which block lies there.
+  int64_t BlockAt(int64_t place) const;
+  ActivationBlock* At(int64_t token, int64_t place) const {
+    return reinterpret_cast<ActivationBlock*>(reinterpret_cast<uint8_t*>(blocks) + token * stride) +
+           place;
   }
 };
 

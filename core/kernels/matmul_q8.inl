@@ -16,8 +16,8 @@ namespace {
 // Tokens that go by a lane of the panels.
 constexpr int64_t kGroupTokens = 32;
 
-// Panels of kLanes unpacked rows each. Blocks of one are stored lane after lane, each in rising
-// order.
+// Panels of kLanes unpacked rows each. Blocks of one are stored lane after lane in LaneOrder, with
+// room for one of every chunk: lanes without a block in the last chunk begin one later.
 template <class Type>
 struct Panels {
   using Block = PanelBlock<Type>;
@@ -26,13 +26,20 @@ struct Panels {
   Panels(int64_t n_cols, uint8_t* scratch)
       : n_blocks(n_cols / 32),
         n_chunks((n_cols + kChunk - 1) / kChunk),
+        order(n_blocks),
         rows(scratch),
         blocks(reinterpret_cast<Block*>(scratch + kLanes * n_chunks * kChunk)) {}
 
   Block* panel(int64_t p) const { return blocks + p * kChunkBlocks * n_chunks; }
+  // Where in each lane of a panel the block of a chunk is.
+  int64_t PlaceOf(int64_t chunk) const { return order.Step(0, chunk); }
+  const Block* Lane(int64_t lane) const {
+    return blocks + lane * n_chunks + (order.HasLast(0) && !order.HasLast(lane));
+  }
 
   int64_t n_blocks;
   int64_t n_chunks;
+  LaneOrder order;
   uint8_t* rows;  // [kLanes][n_chunks * 256], on their way to the blocks.
   Block* blocks;  // [kPanelsAtOnce][8 lanes][n_chunks]
 };
@@ -59,7 +66,7 @@ void UnpackRow(const Panels<Type>& panels, const uint8_t* row, int64_t r, PanelB
     Chunk c;
     ReadChunk<Type>(row, panels.n_blocks - chunk * kChunkBlocks, c);
     StoreBytes(c, to + chunk * kChunk);
-    PlaceScales<Type>(c, r, panel + chunk, panels.n_chunks);
+    PlaceScales<Type>(c, r, panel + panels.PlaceOf(chunk), panels.n_chunks);
   }
 }
 
@@ -73,11 +80,12 @@ void UnpackPanel(const Panels<Type>& panels, const MatrixView& w, int64_t first,
     UnpackRow<Type>(panels, w.data + (first + r) * row_bytes, r, panel);
   }
   for (int64_t chunk = 0; chunk < panels.n_chunks; ++chunk) {
+    PanelBlock<Type>* blocks = panel + panels.PlaceOf(chunk);
     for (int place = 0; place < kChunk / 4; place += kLanes) {
       uint8_t* to[kLanes];
       for (int i = 0; i < kLanes; ++i) {
         const ChunkDword at = ChunkDwordAt(place + i);
-        to[i] = panel[at.block * panels.n_chunks + chunk].q + at.dword * 4 * kLanes;
+        to[i] = blocks[at.block * panels.n_chunks].q + at.dword * 4 * kLanes;
       }
       TransposeDwords(panels.rows + kChunk * chunk + 4 * place, panels.n_chunks * kChunk, to);
     }
@@ -103,17 +111,10 @@ inline void LaneTimesTile(const Panels<Type>& panels, int64_t lane, const Quanti
 #pragma GCC unroll 8
     for (int t = 0; t < kTokens; ++t) acc[p][t] = Set1(0.0f);
   }
-  // From the block of the row's last chunk, if that is not whole, back to the first one.
-  const int64_t n_whole = panels.n_blocks / kChunkBlocks;
-  const bool has_last = lane < panels.n_blocks % kChunkBlocks;
-  const PanelBlock<Type>* block = panels.blocks + lane * panels.n_chunks + has_last * n_whole;
-  int64_t b = lane + has_last * n_whole * kChunkBlocks;
-  int64_t step = has_last ? -n_whole : 1;
-  for (int64_t left = n_whole + has_last; left > 0; --left) {
-    AddBlock<Type>(block, kChunkBlocks * panels.n_chunks, x, token, b, acc);
-    block += step;
-    b += step * kChunkBlocks;
-    step = 1;
+  const PanelBlock<Type>* block = panels.Lane(lane);
+  const ActivationBlock* values = x.At(token, panels.order.Begin(lane));
+  for (int64_t left = panels.order.Length(lane); left > 0; --left) {
+    AddBlock<Type>(block++, kChunkBlocks * panels.n_chunks, values++, x.stride, acc);
   }
 #pragma GCC unroll 8
   for (int t = 0; t < kTokens; ++t) {

@@ -42,20 +42,17 @@ struct RowActivations {
 };
 
 template <class Type>
-inline void PlaceForRows(const QuantizedActivations& x, int64_t token, int64_t block, int lane,
-                         const RowActivations& to, int64_t place) {
-  const int8_t* values = x.values + token * x.stride + block * kActivationBlock;
+inline void PlaceForRows(const ActivationBlock& x, int lane, const RowActivations& to,
+                         int64_t place) {
   for (int half = 0; half < 2; ++half) {
-    memcpy(to.values + place * kChunk + ChunkPlace(lane, half), values + 16 * half, 16);
+    memcpy(to.values + place * kChunk + ChunkPlace(lane, half), x.values + 16 * half, 16);
   }
-  to.scales[place * kChunkBlocks + lane] = *x.At(x.scales, token, block);
-  if constexpr (Type::kHasMin) {
-    to.sums[place * kChunkBlocks + lane] = *x.At(x.sums, token, block);
-  }
+  to.scales[place * kChunkBlocks + lane] = x.scale;
+  if constexpr (Type::kHasMin) to.sums[place * kChunkBlocks + lane] = x.sum;
   if constexpr (Type::kOffset != 0) {
     int32_t* offsets = to.offsets + place * 2 * kChunkBlocks + lane;
-    const int32_t whole = *x.At(x.offsets, token, block) * Type::kOffset;
-    const int32_t first = *x.At(x.first_offsets, token, block) * Type::kOffset;
+    const int32_t whole = x.offset * Type::kOffset;
+    const int32_t first = x.first_offset * Type::kOffset;
     offsets[0] = Type::kHalves ? first : whole;
     offsets[kChunkBlocks] = whole - first;
   }
@@ -63,11 +60,11 @@ inline void PlaceForRows(const QuantizedActivations& x, int64_t token, int64_t b
 
 template <class Type>
 RowActivations ForRows(const QuantizedActivations& x, uint8_t* scratch) {
-  const int64_t n_blocks = x.n_cols / kActivationBlock;
+  const LaneOrder order(x.n_blocks());
   RowActivations rows;
   rows.n_tokens = x.n_tokens;
-  rows.n_whole = n_blocks / kChunkBlocks;
-  rows.n_last = static_cast<int>(n_blocks % kChunkBlocks);
+  rows.n_whole = order.n_whole;
+  rows.n_last = static_cast<int>(order.n_last);
   rows.log_rows = rows.n_last > 4 ? 0 : rows.n_last > 2 ? 1 : rows.n_last == 2 ? 2 : 3;
   const int64_t n_places = (rows.n_whole + 1) * x.n_tokens;
   rows.values = reinterpret_cast<int8_t*>(scratch);
@@ -75,9 +72,11 @@ RowActivations ForRows(const QuantizedActivations& x, uint8_t* scratch) {
   rows.sums = rows.scales + n_places * kChunkBlocks;
   rows.offsets = reinterpret_cast<int32_t*>(rows.sums + n_places * kChunkBlocks);
   for (int64_t token = 0; token < x.n_tokens; ++token) {
-    for (int64_t block = 0; block < rows.n_whole * kChunkBlocks; ++block) {
-      PlaceForRows<Type>(x, token, block, static_cast<int>(block % kChunkBlocks), rows,
-                         block / kChunkBlocks * x.n_tokens + token);
+    for (int lane = 0; lane < kChunkBlocks; ++lane) {
+      const ActivationBlock* block = x.At(token, order.Begin(lane) + order.HasLast(lane));
+      for (int64_t chunk = 0; chunk < rows.n_whole; ++chunk) {
+        PlaceForRows<Type>(*block++, lane, rows, chunk * x.n_tokens + token);
+      }
     }
     if (rows.n_last == 0) continue;
     const int64_t last = rows.n_whole * x.n_tokens + token;
@@ -86,8 +85,7 @@ RowActivations ForRows(const QuantizedActivations& x, uint8_t* scratch) {
     memset(rows.sums + last * kChunkBlocks, 0, 4 * kChunkBlocks);
     memset(rows.offsets + last * 2 * kChunkBlocks, 0, 8 * kChunkBlocks);
     for (int lane = 0; lane < rows.n_last << rows.log_rows; ++lane) {
-      PlaceForRows<Type>(x, token, rows.n_whole * kChunkBlocks + lane % rows.n_last, lane, rows,
-                         last);
+      PlaceForRows<Type>(*x.At(token, order.Begin(lane % rows.n_last)), lane, rows, last);
     }
   }
   return rows;

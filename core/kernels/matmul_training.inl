@@ -104,21 +104,26 @@ inline const uint8_t* RowFrom(const MatrixView& w, int64_t row, int64_t col) {
   return w.data + (row * w.n_cols + col) / shape.values * shape.bytes;
 }
 
-// n_cols weights of a row from first_col on, the same of later rows on their way to the cache: the
-// rows of a slice lie too far apart for the hardware to foresee.
-inline void UnpackSlice(const MatrixView& w, int64_t row, int64_t first_col, int64_t n_cols,
-                        float* to) {
+// How many rows ahead of the one that is unpacked a slice of n_cols columns is asked for: the rows
+// of a slice lie too far apart for the hardware to foresee.
+inline int64_t RowsAhead(TensorType type, int64_t n_cols) {
   constexpr int64_t kBytesAhead = 2048, kMostRowsAhead = 32;
-  const uint8_t* from = RowFrom(w, row, first_col);
+  const BlockShape shape = ShapeOf(type);
+  const int64_t n_bytes = n_cols / shape.values * shape.bytes;
+  return n_bytes * kMostRowsAhead < kBytesAhead ? kMostRowsAhead
+                                                : (kBytesAhead + n_bytes - 1) / n_bytes;
+}
+
+// n_cols weights of a row from first_col on, the same of row_ahead, which need not be one of w's,
+// on their way to the cache.
+inline void UnpackSlice(const MatrixView& w, int64_t row, int64_t row_ahead, int64_t first_col,
+                        int64_t n_cols, float* to) {
   const BlockShape shape = ShapeOf(w.type);
   const int64_t n_bytes = n_cols / shape.values * shape.bytes;
-  const int64_t n_rows = n_bytes * kMostRowsAhead < kBytesAhead
-                             ? kMostRowsAhead
-                             : (kBytesAhead + n_bytes - 1) / n_bytes;
-  const uint8_t* ahead = from + n_rows * (w.n_cols / shape.values * shape.bytes);
+  const uint8_t* ahead = RowFrom(w, row_ahead, first_col);
   for (int64_t i = 0; i < n_bytes; i += 64) __builtin_prefetch(ahead + i);
   __builtin_prefetch(ahead + n_bytes - 1);
-  DequantizeRow(w.type, from, n_cols, to);
+  DequantizeRow(w.type, RowFrom(w, row, first_col), n_cols, to);
 }
 
 // What scratch is cut into.
@@ -203,10 +208,11 @@ struct F32Product : OneF32 {
   // For each 64 columns of the slice, panel[r][c] = w[first_row + r, first_col + c].
   static void PackColumns(const MatrixView& w, int64_t first_row, int64_t n_rows, int64_t first_col,
                           int64_t n_cols, int64_t rows_per_panel, float* rows, float* panel) {
-    for (int64_t r = 0; r < n_rows; ++r) {
-      UnpackSlice(w, first_row + r, first_col, n_cols, rows);
+    const int64_t n_ahead = RowsAhead(w.type, n_cols);
+    for (int64_t r = first_row; r < first_row + n_rows; ++r) {
+      UnpackSlice(w, r, r + n_ahead, first_col, n_cols, rows);
       for (int64_t c = 0; c < n_cols; c += kLanes) {
-        float* to = panel + (c / kPanelColumns * rows_per_panel + r) * kPanelColumns;
+        float* to = panel + (c / kPanelColumns * rows_per_panel + r - first_row) * kPanelColumns;
         Store(to + c % kPanelColumns, LoadN(rows + c, n_cols - c));
       }
     }

@@ -43,11 +43,13 @@ struct PairBF16 {
   static void PackColumns(const MatrixView& w, int64_t first_row, int64_t n_rows, int64_t first_col,
                           int64_t n_cols, int64_t rows_per_panel, float* rows, float* panel) {
     const bool as_stored = w.type == TensorType::kBF16;
+    const int64_t n_ahead = RowsAhead(w.type, n_cols);
     for (int64_t r = 0; r < n_rows; r += 2) {
       const bool both = r + 1 < n_rows;
       if (!as_stored) {
-        UnpackSlice(w, first_row + r, first_col, n_cols, rows);
-        if (both) UnpackSlice(w, first_row + r + 1, first_col, n_cols, rows + kChunk);
+        const int64_t row = first_row + r;
+        UnpackSlice(w, row, row + n_ahead, first_col, n_cols, rows);
+        if (both) UnpackSlice(w, row + 1, row + 1 + n_ahead, first_col, n_cols, rows + kChunk);
       }
       const auto* even = reinterpret_cast<const uint16_t*>(RowFrom(w, first_row + r, first_col));
       for (int64_t c = 0; c < n_cols; c += kLanes) {

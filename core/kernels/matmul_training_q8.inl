@@ -44,13 +44,19 @@ inline void RoundColumns(float* rows, RoundedBlock& to) {
   }
 }
 
-// Rows from first_row on of n_cols columns, into all panels of a slice.
-void RoundSlice(const MatrixView& w, int64_t first_row, int64_t n_blocks, int64_t first_col,
-                int64_t n_cols, const RoundedScratch& at) {
+// n_cols columns of the rows that meet n_blocks blocks of x, from `place` on, into all panels of a
+// slice.
+void RoundSlice(const MatrixView& w, const QuantizedActivations& x, int64_t place, int64_t n_blocks,
+                int64_t first_col, int64_t n_cols, const RoundedScratch& at) {
+  const int64_t n_ahead = RowsAhead(w.type, n_cols);
+  int64_t first_row = 32 * x.BlockAt(place);
   for (int64_t b = 0; b < n_blocks; ++b) {
+    const int64_t next_row = b + 1 < n_blocks ? 32 * x.BlockAt(place + b + 1) : first_row;
     for (int64_t r = 0; r < 32; ++r) {
-      UnpackSlice(w, first_row + 32 * b + r, first_col, n_cols, at.rows + r * kChunk);
+      const int64_t ahead = r + n_ahead < 32 ? first_row + r : next_row + r - 32;
+      UnpackSlice(w, first_row + r, ahead + n_ahead, first_col, n_cols, at.rows + r * kChunk);
     }
+    first_row = next_row;
     for (int64_t c = 0; c < n_cols; c += kLanes) {
       RoundColumns(at.rows + c, at.panels[c / kLanes * kBlocksPerPanel + b]);
     }
@@ -60,8 +66,8 @@ void RoundSlice(const MatrixView& w, int64_t first_row, int64_t n_blocks, int64_
 // n_cols columns, of kPanelsAtOnce panels or fewer, times a tile of tokens.
 template <int kTokens>
 inline void RoundedTimesTile(const RoundedBlock* panels, int64_t n_blocks, int64_t n_cols,
-                             const QuantizedActivations& x, int64_t token, float* y,
-                             int64_t y_stride, bool first) {
+                             const ActivationBlock* x, int64_t x_stride, float* y, int64_t y_stride,
+                             bool first) {
   Vec acc[kPanelsAtOnce][kTokens];
 #pragma GCC unroll 2
   for (int p = 0; p < kPanelsAtOnce; ++p) {
@@ -69,7 +75,7 @@ inline void RoundedTimesTile(const RoundedBlock* panels, int64_t n_blocks, int64
     for (int t = 0; t < kTokens; ++t) acc[p][t] = Set1(0.0f);
   }
   for (int64_t b = 0; b < n_blocks; ++b) {
-    AddBlock<Q8_0>(panels + b, kBlocksPerPanel, x, token, b, acc);
+    AddBlock<Q8_0>(panels + b, kBlocksPerPanel, x + b, x_stride, acc);
   }
 #pragma GCC unroll 8
   for (int t = 0; t < kTokens; ++t) {
@@ -77,8 +83,7 @@ inline void RoundedTimesTile(const RoundedBlock* panels, int64_t n_blocks, int64
     for (int p = 0; p < kPanelsAtOnce; ++p) {
       const int64_t left = n_cols - p * kLanes;
       if (left <= 0) continue;
-      float* to = y + (token + t) * y_stride + p * kLanes;
-      PutOrAdd(acc[p][t], first, left, to);
+      PutOrAdd(acc[p][t], first, left, y + t * y_stride + p * kLanes);
     }
   }
 }
@@ -88,18 +93,17 @@ void BackwardQ8(const MatrixView& w, int64_t col_begin, int64_t col_end,
   const RoundedScratch at(scratch);
   for (int64_t col = col_begin; col < col_end; col += kChunk) {
     const int64_t n_cols = col_end - col < kChunk ? col_end - col : kChunk;
-    for (int64_t row = 0; row < w.n_rows; row += 32 * kBlocksPerPanel) {
-      const int64_t left = (w.n_rows - row) / 32;
+    for (int64_t place = 0; place < x.n_blocks(); place += kBlocksPerPanel) {
+      const int64_t left = x.n_blocks() - place;
       const int64_t n_blocks = left < kBlocksPerPanel ? left : kBlocksPerPanel;
-      RoundSlice(w, row, n_blocks, col, n_cols, at);
-      const QuantizedActivations part = x.From(row);
-      const bool first = row == 0 && !y.add;
+      RoundSlice(w, x, place, n_blocks, col, n_cols, at);
+      const bool first = place == 0 && !y.add;
       // Panels outside: what is read of them stays in the L1 cache while all tokens go by.
       for (int64_t c = 0; c < n_cols; c += kPanelsAtOnce * kLanes) {
         const RoundedBlock* panels = at.panels + c / kLanes * kBlocksPerPanel;
         ForTiles(0, x.n_tokens, [&](int64_t token, auto tile) {
-          RoundedTimesTile<tile.value>(panels, n_blocks, n_cols - c, part, token, y.y + col + c,
-                                       y.stride, first);
+          RoundedTimesTile<tile.value>(panels, n_blocks, n_cols - c, x.At(token, place), x.stride,
+                                       y.y + token * y.stride + col + c, y.stride, first);
         });
       }
     }

@@ -132,10 +132,13 @@ struct RoundedActivations {
     }
     return values;
   }
-  float Scale(int64_t token, int64_t col) const {
-    return *view.At(view.scales, token, col / kActivationBlock);
+  const ActivationBlock& Block(int64_t token, int64_t col) const {
+    return *view.At(token, view.PlaceOf(col / kActivationBlock));
   }
-  float Rounded(int64_t token, int64_t col) const { return view.values[token * view.stride + col]; }
+  float Scale(int64_t token, int64_t col) const { return Block(token, col).scale; }
+  float Rounded(int64_t token, int64_t col) const {
+    return Block(token, col).values[col % kActivationBlock];
+  }
 
   AlignedBuffer memory;
   QuantizedActivations view;

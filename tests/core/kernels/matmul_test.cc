@@ -298,10 +298,10 @@ TEST(QuantizeActivationsTest, RoundsToTheNearestOf255Steps) {
           for (int64_t c = 32 * block; c < 32 * block + n; ++c) total += rounded.Rounded(t, c);
           return total;
         };
-        const QuantizedActivations& view = rounded.view;
-        EXPECT_EQ(*view.At(view.offsets, t, block), -sum(32));
-        EXPECT_EQ(*view.At(view.first_offsets, t, block), -sum(16));
-        EXPECT_EQ(*view.At(view.sums, t, block), rounded.Scale(t, 32 * block) * sum(32));
+        const ActivationBlock& at = rounded.Block(t, 32 * block);
+        EXPECT_EQ(at.offset, -sum(32));
+        EXPECT_EQ(at.first_offset, -sum(16));
+        EXPECT_EQ(at.sum, at.scale * sum(32));
       }
     }
   });
@@ -315,29 +315,40 @@ TEST(QuantizeActivationsTest, NonFiniteAndTinyInputGivesFiniteValues) {
   testing::OnEveryTable([&](const KernelTable& kernels) {
     const RoundedActivations rounded(kernels, x, 1, 96);
     for (const float v : rounded.Values()) EXPECT_TRUE(std::isfinite(v));
-    for (int i = 0; i < 3; ++i) EXPECT_TRUE(std::isfinite(rounded.view.sums[i]));
+    for (int i = 0; i < 3; ++i) EXPECT_TRUE(std::isfinite(rounded.Block(0, 32 * i).sum));
   });
 }
 
-TEST(QuantizeActivationsTest, RowsMayBeRoundedWhereTheyStand) {
+TEST(QuantizeActivationsTest, BlocksLieLaneAfterLaneThatOfAPartialChunkFirst) {
+  const auto order_of = [](int64_t n_cols) {
+    const QuantizedActivations view = QuantizedActivations::In(nullptr, 1, n_cols);
+    std::vector<int64_t> order;
+    for (int64_t place = 0; place < view.n_blocks(); ++place) {
+      order.push_back(view.BlockAt(place));
+      EXPECT_EQ(view.PlaceOf(order.back()), place);
+    }
+    return order;
+  };
+  EXPECT_EQ(order_of(64), (std::vector<int64_t>{0, 1}));
+  EXPECT_EQ(order_of(512),
+            (std::vector<int64_t>{0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15}));
+  EXPECT_EQ(order_of(576),
+            (std::vector<int64_t>{16, 0, 8, 17, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15}));
+}
+
+TEST(QuantizeActivationsTest, RoundedRowsMayLieAmongWhatElseIsThere) {
   const int64_t n_tokens = 3, n_cols = 288;
   const std::vector<float> x = RandomFloats(n_tokens * n_cols, 19);
   testing::OnEveryTable([&](const KernelTable& kernels) {
     const RoundedActivations apart(kernels, x, n_tokens, n_cols);
     AlignedBuffer memory(n_tokens * n_cols * 4);
-    std::copy(x.begin(), x.end(), memory.as<float>());
-    const auto in_place = QuantizedActivations::In(memory.data(), n_tokens, n_cols, 4 * n_cols);
-    const int64_t block_bytes = QuantizedActivations::RowBytes(n_cols) - n_cols;
-    AlignedBuffer blocks(block_bytes);
+    const auto among = QuantizedActivations::In(memory.data(), n_tokens, n_cols, 4 * n_cols);
     for (int64_t t = 0; t < n_tokens; ++t) {
-      QuantizedActivations row = in_place.Rows(t, t + 1);
-      row.PlaceBlocks(blocks.data());
-      kernels.quantize_activations(memory.as<float>() + t * n_cols, n_cols, row);
-      std::memcpy(in_place.At(in_place.scales, t, 0), blocks.data(),
-                  static_cast<size_t>(block_bytes));
+      std::memcpy(among.At(t, 0), apart.view.At(t, 0),
+                  static_cast<size_t>(QuantizedActivations::RowBytes(n_cols)));
     }
     const RandomMatrix w(TensorType::kQ8_0, 33, n_cols, 20);
-    EXPECT_EQ(MultiplyQ8(kernels, w.view(), 0, 33, in_place),
+    EXPECT_EQ(MultiplyQ8(kernels, w.view(), 0, 33, among),
               MultiplyQ8(kernels, w.view(), 0, 33, apart.view));
   });
 }
