@@ -93,18 +93,18 @@ void DecoderScratch::KeepLogits(absl::Span<const float> row) {
 CpuDecoder::CpuDecoder(const ArchSpec& spec, absl::Span<const SequenceSlice> slices,
                        Activations activations, WorkerPool& pool, DecoderScratch& scratch)
     : spec_(spec), kernels_(Kernels()), slices_(slices), activations_(activations), pool_(pool) {
+  int64_t n_logit_rows = 0;
   for (const SequenceSlice& slice : slices) {
-    first_row_.push_back(n_rows_);
     const int64_t n_tokens = static_cast<int64_t>(slice.tokens.size());
     const int64_t n_logits = slice.logits == LogitRows::kAll    ? n_tokens
                              : slice.logits == LogitRows::kLast ? 1
                                                                 : 0;
-    slice_of_row_.insert(slice_of_row_.end(), slice.tokens.size(), first_row_.size() - 1);
+    slice_of_row_.insert(slice_of_row_.end(), slice.tokens.size(), rows_of_.size());
+    rows_of_.push_back({n_rows_, n_tokens, n_logits, 0});
     n_rows_ += n_tokens;
+    n_logit_rows += n_logits;
     if (slice.delta != nullptr) max_rank_ = std::max(max_rank_, slice.delta->max_rank());
-    for (int64_t i = n_logits; i > 0; --i) logit_rows_.push_back(n_rows_ - i);
   }
-  const int64_t n_logit_rows = static_cast<int64_t>(logit_rows_.size());
   COTERIE_CHECK(scratch.Holds(n_rows_, n_logit_rows) && pool.n_workers() <= scratch.n_workers_ &&
                     max_rank_ <= scratch.max_rank_,
                 "a batch fits its scratch");
@@ -117,11 +117,12 @@ CpuDecoder::CpuDecoder(const ArchSpec& spec, absl::Span<const SequenceSlice> sli
 }
 
 void CpuDecoder::CutAttentionTiles() {
+  tiles_.clear();
   for (size_t s = 0; s < slices_.size(); ++s) {
-    const int64_t n_tokens = static_cast<int64_t>(slices_[s].tokens.size());
-    for (int64_t begin = 0; begin < n_tokens; begin += kAttentionTile) {
-      const int64_t n = std::min(kAttentionTile, n_tokens - begin);
-      tiles_.push_back({s, begin, n, slices_[s].kv->n_tokens() + begin + n});
+    const int64_t position = slices_[s].kv->n_tokens() + rows_of_[s].n_skipped;
+    for (int64_t begin = 0; begin < rows_of_[s].n; begin += kAttentionTile) {
+      const int64_t n = std::min(kAttentionTile, rows_of_[s].n - begin);
+      tiles_.push_back({s, begin, n, position + begin + n});
     }
   }
   // The longest pieces of work are handed out first, so that workers end together.
@@ -129,10 +130,28 @@ void CpuDecoder::CutAttentionTiles() {
                    [](const AttentionTile& a, const AttentionTile& b) { return a.n_kv > b.n_kv; });
 }
 
+void CpuDecoder::KeepLogitRows() {
+  int64_t n_kept = 0;
+  for (SliceRows& rows : rows_of_) {
+    const int64_t n_dropped = rows.n - rows.n_logits;
+    const auto move = [&](float* values, int64_t n_cols) {
+      std::memmove(values + n_kept * n_cols, values + (rows.first + n_dropped) * n_cols,
+                   static_cast<size_t>(rows.n_logits * n_cols) * sizeof(float));
+    };
+    move(at_.x, spec_.d_model);
+    move(at_.q, spec_.d_q());
+    rows = {n_kept, rows.n_logits, rows.n_logits, n_dropped};
+    n_kept += rows.n;
+  }
+  if (n_kept == n_rows_) return;
+  n_rows_ = n_kept;
+  CutAttentionTiles();
+}
+
 void CpuDecoder::ComputeRotations(const RopeAngles& angles, const Rotations& rotations) {
   const int64_t n_pairs = spec_.rope_dims / 2;
   for (size_t s = 0; s < slices_.size(); ++s) {
-    const int64_t at = first_row_[s] * n_pairs;
+    const int64_t at = rows_of_[s].first * n_pairs;
     angles.Rotations(slices_[s].kv->n_tokens(), static_cast<int64_t>(slices_[s].tokens.size()),
                      spec_.rope_dims, rotations.cos + at, rotations.sin + at);
   }
@@ -169,9 +188,8 @@ void CpuDecoder::ForDeltas(const Phase& phase, size_t product, int64_t begin, in
   float* narrow = at_.narrow + static_cast<int64_t>(product) * n_rows_ * max_rank_;
   for (size_t s = 0; s < slices_.size(); ++s) {
     if (slices_[s].delta == nullptr) continue;
-    const int64_t from = std::max(begin, first_row_[s]);
-    const int64_t to =
-        std::min(end, first_row_[s] + static_cast<int64_t>(slices_[s].tokens.size()));
+    const int64_t from = std::max(begin, rows_of_[s].first);
+    const int64_t to = std::min(end, rows_of_[s].end());
     if (from >= to) continue;
     const ServedDelta* delta = slices_[s].delta->Find(phase.layer, phase.products[product].which);
     if (delta != nullptr) body(*delta, from, to, narrow + from * max_rank_);
@@ -179,6 +197,7 @@ void CpuDecoder::ForDeltas(const Phase& phase, size_t product, int64_t begin, in
 }
 
 void CpuDecoder::Multiply(const Phase& phase) {
+  if (phase.n_rows == 0) return;
   const auto quantized = QuantizedActivations::In(at_.quantized, phase.n_rows, phase.n_cols);
   if (activations_ == Activations::kInt8) {
     ForRowRanges(phase.n_rows, [&](int64_t begin, int64_t end) {
@@ -269,7 +288,7 @@ void CpuDecoder::MultiplyRows(const Phase& phase, size_t product_index,
 void CpuDecoder::Embed(const MatrixView& embedding) {
   for (size_t s = 0; s < slices_.size(); ++s) {
     for (size_t t = 0; t < slices_[s].tokens.size(); ++t) {
-      const int64_t row = first_row_[s] + static_cast<int64_t>(t);
+      const int64_t row = rows_of_[s].first + static_cast<int64_t>(t);
       kernels_.dequantize_row(embedding.type, embedding.row(slices_[s].tokens[t]), spec_.d_model,
                               at_.x + row * spec_.d_model);
       if (spec_.embedding_scale == 1) continue;
@@ -290,6 +309,7 @@ void CpuDecoder::NormQkvRopeAppend(int64_t layer, const LayerWeights& w) {
              {&w.k, LayerLinear::kK, at_.k},
              {&w.v, LayerLinear::kV, at_.v}}});
   ForRows(n_rows_, [&](int64_t row) { PrepareAndAppend(layer, w, row); });
+  if (layer == spec_.n_layers - 1) KeepLogitRows();
 }
 
 void CpuDecoder::PrepareHead(float* head, const float* norm, const float* cos,
@@ -312,7 +332,7 @@ void CpuDecoder::PrepareAndAppend(int64_t layer, const LayerWeights& w, int64_t 
   for (int64_t h = 0; h < spec_.n_heads; ++h) {
     PrepareHead(at_.q + row * spec_.d_q() + h * head_dim, w.q_norm, cos, sin);
   }
-  const int64_t position = kv.n_tokens() + row - first_row_[s];
+  const int64_t position = kv.n_tokens() + row - rows_of_[s].first;
   for (int64_t h = 0; h < spec_.n_kv_heads; ++h) {
     float* k = at_.k + row * spec_.d_kv() + h * head_dim;
     PrepareHead(k, w.k_norm, cos, sin);
@@ -335,7 +355,7 @@ void CpuDecoder::Attend(int64_t layer) {
     const int64_t kv_head = head / group;
     KvCache& kv = *slices_[tile.slice].kv;
     const int64_t first =
-        (first_row_[tile.slice] + tile.begin) * spec_.d_q() + head * spec_.head_dim;
+        (rows_of_[tile.slice].first + tile.begin) * spec_.d_q() + head * spec_.head_dim;
     AttentionArgs args;
     args.n_tokens = tile.n_tokens;
     args.n_heads = n_heads;
@@ -394,16 +414,9 @@ void CpuDecoder::NormHead(const float* norm, const LinearWeights& head) {
   for (const SequenceSlice& slice : slices_) {
     slice.kv->Extend(static_cast<int64_t>(slice.tokens.size()));
   }
-  if (logit_rows_.empty()) return;
-  // Rows that want logits are gathered at the front of `projected`, which nobody needs any more.
-  const int64_t d = spec_.d_model;
-  const int64_t n_logit_rows = static_cast<int64_t>(logit_rows_.size());
-  for (int64_t i = 0; i < n_logit_rows; ++i) {
-    std::memcpy(at_.projected + i * d, at_.x + logit_rows_[i] * d, d * sizeof(float));
-  }
-  NormRows(norm, at_.projected, n_logit_rows, at_.normed);
+  NormRows(norm, at_.x, n_rows_, at_.normed);
   const Product logits{.linear = &head, .y = at_.logits};
-  Multiply({kNoLayer, at_.normed, n_logit_rows, d, {&logits, 1}});
+  Multiply({kNoLayer, at_.normed, n_rows_, spec_.d_model, {&logits, 1}});
 }
 
 }  // namespace coterie

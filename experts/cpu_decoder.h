@@ -173,7 +173,15 @@ class CpuDecoder {
   // Norms a head of q or k where there is a norm, and rotates it.
   void PrepareHead(float* head, const float* norm, const float* cos, const float* sin) const;
   void PrepareAndAppend(int64_t layer, const LayerWeights& w, int64_t row);
-  // A run of tokens of one slice, from `begin`, whose attention is computed in one piece a KV head.
+  // The rows of a slice: of its tokens from n_skipped on.
+  struct SliceRows {
+    int64_t first = 0;
+    int64_t n = 0;
+    int64_t n_logits = 0;  // of the last ones
+    int64_t n_skipped = 0;
+    int64_t end() const { return first + n; }
+  };
+  // A run of a slice's rows, from `begin`, whose attention is computed in one piece a KV head.
   struct AttentionTile {
     size_t slice = 0;
     int64_t begin = 0;
@@ -181,6 +189,9 @@ class CpuDecoder {
     int64_t n_kv = 0;  // Keys up to its last token.
   };
   void CutAttentionTiles();
+  // Drops the rows that nobody wants logits of: once the last layer has the keys and values of all
+  // rows, nothing more comes of them.
+  void KeepLogitRows();
 
   const ArchSpec& spec_;
   const KernelTable& kernels_;
@@ -189,9 +200,8 @@ class CpuDecoder {
   WorkerPool& pool_;
   int64_t n_rows_ = 0;
   int64_t max_rank_ = 0;              // of the slices' adapters
-  std::vector<int64_t> first_row_;    // of each slice
-  std::vector<size_t> slice_of_row_;  // [n_rows]
-  std::vector<int64_t> logit_rows_;   // rows that get logits
+  std::vector<SliceRows> rows_of_;    // of each slice
+  std::vector<size_t> slice_of_row_;  // [n_rows], before KeepLogitRows
   std::vector<AttentionTile> tiles_;  // those with most keys first
   Layout at_;
 };
