@@ -215,8 +215,8 @@ void CpuDecoder::Multiply(const Phase& phase) {
   for (const Product& product : phase.products) {
     n_pieces += (product.linear->w.n_rows + rows_per_piece - 1) / rows_per_piece;
   }
-  // Pieces are taken in rising order: those that compute A x of adapters come first, and others
-  // wait for them only when they have W x.
+  // Pieces that compute A x of adapters have the lowest numbers: others may wait for them, and do
+  // only when they have W x.
   const int64_t n_ranges =
       MayHaveDeltas(phase) ? (phase.n_rows + kRowsPerPiece - 1) / kRowsPerPiece : 0;
   const int64_t n_narrow = n_ranges * static_cast<int64_t>(phase.products.size());

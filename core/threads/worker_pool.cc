@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "absl/container/fixed_array.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 
@@ -46,22 +47,47 @@ void SpinUntil(Condition done) {
 }  // namespace
 
 struct WorkerPool::Phase {
+  // Foreground null: gives way to nobody.
+  Phase(int64_t n_pieces, int n_workers, absl::FunctionRef<void(int64_t, int)> call,
+        const std::atomic<int>* in_foreground)
+      : body(call), foreground(in_foreground), shares(static_cast<size_t>(n_workers)) {
+    for (int worker = 0; worker < n_workers; ++worker) {
+      Share& share = shares[static_cast<size_t>(worker)];
+      share.next.store(n_pieces * worker / n_workers, std::memory_order_relaxed);
+      share.end = n_pieces * (worker + 1) / n_workers;
+    }
+  }
+
+  // A worker's own share, then what is left of the others'.
   void Work(int worker) {
-    while (!GivesWay()) {
-      const int64_t piece = next.fetch_add(1, std::memory_order_relaxed);
-      if (piece >= n_pieces) return;
-      body(piece, worker);
+    for (size_t i = 0; i < shares.size(); ++i) {
+      Share& share = shares[(static_cast<size_t>(worker) + i) % shares.size()];
+      while (!GivesWay()) {
+        const int64_t piece = share.next.fetch_add(1, std::memory_order_relaxed);
+        if (piece >= share.end) break;
+        body(piece, worker);
+      }
     }
   }
 
   bool GivesWay() const {
     return foreground != nullptr && foreground->load(std::memory_order_relaxed) > 0;
   }
+  bool AllTaken() const {
+    return std::all_of(shares.begin(), shares.end(), [](const Share& share) {
+      return share.next.load(std::memory_order_relaxed) >= share.end;
+    });
+  }
 
-  const int64_t n_pieces;
+  // Neighbouring pieces. Apart, for each counts on a cache line of its own.
+  struct alignas(64) Share {
+    std::atomic<int64_t> next{0};  // What is before was taken, and is done by its taker.
+    int64_t end = 0;
+  };
+
   absl::FunctionRef<void(int64_t, int)> body;
-  const std::atomic<int>* const foreground;  // Null: gives way to nobody.
-  std::atomic<int64_t> next{0};              // What is before was taken, and is done by its taker.
+  const std::atomic<int>* const foreground;
+  absl::FixedArray<Share, 16> shares;
 };
 
 WorkerPool::WorkerPool(int n_workers)
@@ -88,14 +114,14 @@ void WorkerPool::Run(int64_t n_pieces, absl::FunctionRef<void(int64_t, int)> bod
     for (int64_t piece = 0; piece < n_pieces; ++piece) body(piece, 0);
     return;
   }
-  Phase phase{n_pieces, body, nullptr};
+  Phase phase(n_pieces, n_workers_, body, nullptr);
   RunPhase(phase);
 }
 
 bool WorkerPool::RunBackground(int64_t n_pieces, absl::FunctionRef<void(int64_t, int)> body,
                                const std::stop_token& stop) {
-  Phase phase{n_pieces, body, &n_foreground_};
-  while (phase.next.load() < n_pieces) {
+  Phase phase(n_pieces, n_workers_, body, &n_foreground_);
+  while (!phase.AllTaken()) {
     {
       MutexLock lock(background_mutex_);
       // Woken by the last Foreground; a stop is looked for now and then.

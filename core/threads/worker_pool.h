@@ -30,12 +30,16 @@ class WorkerPool {
   int n_workers() const { return n_workers_; }
 
   // Calls body(piece, worker) once for each piece in [0, n_pieces), 0 <= worker < n_workers(), and
-  // returns when all calls have. Pieces are handed out dynamically in rising order. Everything
-  // written by the bodies is visible to the caller afterwards. body must not call Run.
+  // returns when all calls have. Each worker has a share of neighbouring pieces, the same one in
+  // every phase of as many: what it wrote in one phase is in its cache in the next. It takes them
+  // in rising order, and then those that others have not come to; so a piece may wait for one of a
+  // lower number. Everything written by the bodies is visible to the caller afterwards. body must
+  // not call Run.
   void Run(int64_t n_pieces, absl::FunctionRef<void(int64_t piece, int worker)> body);
 
   // The same for work that gives way: it waits while a Foreground lives, between two pieces, and
-  // goes on where it was. Returns false, with some pieces undone, once `stop` was requested.
+  // goes on where it was; no piece may wait for another. Returns false, with some pieces undone,
+  // once `stop` was requested.
   bool RunBackground(int64_t n_pieces, absl::FunctionRef<void(int64_t piece, int worker)> body,
                      const std::stop_token& stop);
 

@@ -56,6 +56,34 @@ TEST(WorkerPoolTest, PiecesOfOnePhaseRunAtTheSameTime) {
   EXPECT_EQ(n_arrived.load(), 2);
 }
 
+TEST(WorkerPoolTest, AWorkerHasTheSamePiecesInEveryPhase) {
+  WorkerPool pool(3);
+  for (int phase = 0; phase < 100; ++phase) {
+    std::atomic<int> n_arrived{0};
+    std::atomic<bool> swapped{false};
+    // No worker is free to take a piece of another's.
+    pool.Run(3, [&](int64_t piece, int worker) {
+      if (worker != piece) swapped = true;
+      ++n_arrived;
+      while (n_arrived.load() < 3) std::this_thread::yield();
+    });
+    ASSERT_FALSE(swapped);
+  }
+}
+
+TEST(WorkerPoolTest, APieceMayWaitForOneOfALowerNumber) {
+  WorkerPool pool(4);
+  for (int phase = 0; phase < 100; ++phase) {
+    std::vector<std::atomic<bool>> done(9);
+    pool.Run(9, [&](int64_t piece, int) {
+      for (int64_t i = 0; i < piece; ++i) done[static_cast<size_t>(i)].wait(false);
+      done[static_cast<size_t>(piece)] = true;
+      done[static_cast<size_t>(piece)].notify_all();
+    });
+    for (const std::atomic<bool>& each : done) ASSERT_TRUE(each.load());
+  }
+}
+
 TEST(WorkerPoolTest, WritesOfOnePhaseAreSeenByTheCallerAndTheNext) {
   // Plain integers: ThreadSanitizer reports a missing order.
   WorkerPool pool(4);
