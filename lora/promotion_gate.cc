@@ -76,7 +76,8 @@ GateReport JudgeCandidate(absl::Span<const Trainer::Likelihood> incumbent,
         absl::StrFormat("no gain yet: %d held-out cases are too few to tell, %d are needed",
                         report.gain.n, options.least_cases);
   } else if (!(report.gain.low > 0)) {
-    report.verdict = "no gain yet: " + gain + " is within the noise";
+    const bool is_worse = report.gain.high < 0;
+    report.verdict = "no gain yet: " + gain + (is_worse ? " is a loss" : " is within the noise");
   } else if (!(report.gain.low > options.least_gain)) {
     report.verdict =
         absl::StrFormat("no gain yet: %s may be less than the %.2f that is worth a change", gain,

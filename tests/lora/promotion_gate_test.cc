@@ -64,6 +64,13 @@ TEST(PromotionGateTest, ForgettingAndFewCasesStandAgainstIt) {
   EXPECT_THAT(too_few.verdict, HasSubstr("too few"));
 }
 
+TEST(PromotionGateTest, ALossIsCalledOneNotNoise) {
+  const Likelihoods before = Constant(20, 2), general = Constant(4, 3);
+  const GateReport worse = JudgeCandidate(before, Better(before, -0.5, 1), general, general, {});
+  EXPECT_FALSE(worse.promote);
+  EXPECT_THAT(worse.verdict, HasSubstr("is a loss"));
+}
+
 TEST(PromotionGateTest, WhatIsNoNumberIsNotPromoted) {
   const Likelihoods before = Constant(20, 2), general = Constant(4, 3);
   Likelihoods broken = Better(before, 0.5, 1);
