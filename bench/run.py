@@ -4,6 +4,9 @@
     make bench PEER=PYTHON                  beside llama.cpp: PYTHON has llama-cpp-python
     make bench PEER=PYTHON WRITE=docs       and writes performance.md, .json and .png there
 
+It takes an hour. What is written there already of the same commit and CPU stays, samples add up:
+a run of some models, sections or rounds may follow another.
+
 Where there is a peer the two run in turn, A B A B, and medians count. Bars and what they are set
 against stand in bench/performance/.
 """
@@ -65,6 +68,7 @@ def main() -> int:
     rows: list[Row] = []
     about = machine.describe()
     print("\n".join(page.machine_table(about)), flush=True)
+    before = page.earlier(options.write, about) if options.write else []
     with tempfile.TemporaryDirectory(prefix="coterie-bench-") as folder:
         if options.random:
             paths[RANDOM] = Path(folder) / "llama-1b-q4_0.gguf"
@@ -74,7 +78,7 @@ def main() -> int:
             print("\n" + "\n".join(page.table(found)), flush=True)
             rows += found
             if options.write:  # After each model: it takes long, and may be ended before the last.
-                page.write(options.write, about, rows, command)
+                page.write(options.write, about, page.together(before, rows), command)
     return 0
 
 

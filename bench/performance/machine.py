@@ -10,10 +10,19 @@ from performance.programs import ROOT, ours
 
 
 def describe() -> dict[str, Any]:
-    commit = subprocess.run(
-        ["git", "-C", str(ROOT), "describe", "--always", "--dirty"], capture_output=True, text=True
-    ).stdout.strip()
-    return {"cpu": cpu_name(), "commit": commit or "unknown", **ours("session_bench", "--limits")}
+    return {"cpu": cpu_name(), "commit": commit(), **ours("session_bench", "--limits")}
+
+
+def commit() -> str:
+    """With "-dirty" where more than docs, which benchmarks write, differs from it."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(ROOT), *arguments]
+        return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+
+    name = git("describe", "--always")
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs")
+    return (name + "-dirty" if changed else name) or "unknown"
 
 
 def cpu_name() -> str:

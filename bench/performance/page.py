@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,37 @@ PARTS = (
 
 # Around the part of a page that a command writes.
 WRITTEN, WRITTEN_END = "<!-- measured -->", "<!-- end of what is measured -->"
+
+
+def earlier(folder: Path, machine: dict[str, Any]) -> list[Row]:
+    """What is on the page already, if it is of the same commit and CPU."""
+    samples = folder / "performance.json"
+    if not samples.exists():
+        return []
+    found = json.loads(samples.read_text())
+    if any(found["machine"][key] != machine[key] for key in ("commit", "cpu")):
+        return []
+    return [Row(**row) for row in found["rows"]]
+
+
+def together(before: Sequence[Row], rows: Sequence[Row]) -> list[Row]:
+    """The samples of both; of what only one measured, its own."""
+    joined = {(row.model, row.what): row for row in before}
+    for row in rows:
+        key = (row.model, row.what)
+        old = joined.get(key)
+        joined[key] = row if old is None else joined_samples(old, row)
+    return list(joined.values())
+
+
+def joined_samples(old: Row, new: Row) -> Row:
+    limits = [limit for limit in (old.limit, new.limit) if limit is not None]
+    return replace(
+        new,
+        ours=old.ours + new.ours,
+        theirs=old.theirs + new.theirs,
+        limit=max(limits, default=None),
+    )
 
 
 def write(folder: Path, machine: dict[str, Any], rows: Sequence[Row], command: str) -> Path:
