@@ -64,6 +64,10 @@ def main() -> int:
         elif model in options.models:
             print(f"{model} is missing: coterie pull {model}", file=sys.stderr)
             return 1
+    tokenizer = store.find("smollm2-135m")  # Whose the random model takes.
+    if options.random and tokenizer is None:
+        print("--random takes a tokenizer from: coterie pull smollm2-135m", file=sys.stderr)
+        return 1
     command = "make bench PEER=PYTHON WRITE=docs" if options.peer else "make bench WRITE=docs"
     rows: list[Row] = []
     about = machine.describe()
@@ -72,7 +76,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="coterie-bench-") as folder:
         if options.random:
             paths[RANDOM] = Path(folder) / "llama-1b-q4_0.gguf"
-            random_llama.write(paths[RANDOM], paths["smollm2-135m"])
+            random_llama.write(paths[RANDOM], store.path_of(tokenizer))
         for model, path in paths.items():
             found = measure(model, path, Peer(options.peer), options.rounds, options.sections)
             print("\n" + "\n".join(page.table(found)), flush=True)
