@@ -211,28 +211,11 @@ void AddValues(const AttentionArgs& args, int64_t first_row, int64_t n_keys, con
 }
 
 // Of the block at first_key how many keys there are up to the last one that rows [begin, end) see;
-// none, if all lie beyond their windows.
-int64_t KeysSeen(const AttentionArgs& args, int64_t begin, int64_t end, int64_t first_key) {
-  int64_t seen = 0;
-  for (int64_t r = begin; r < end; ++r) {
-    const KeyRange keys = VisibleKeys(args, r);
-    if (keys.first >= first_key + kKeyBlock) continue;
-    const int64_t n = keys.last - first_key < kKeyBlock ? keys.last - first_key : kKeyBlock;
-    if (n > seen) seen = n;
-  }
-  return seen;
-}
-
-// Calls body for tiles of kQueryTile rows of [begin, end), and a last one of fewer, whose number it
-// gets as a compile-time constant.
-template <int kRows>
-struct TileRows {
-  static constexpr int value = kRows;
-};
-template <int kRows = kQueryTile, typename Body>
-inline void ForQueryTiles(int64_t begin, int64_t end, Body body) {
-  for (; end - begin >= kRows; begin += kRows) body(begin, TileRows<kRows>());
-  if constexpr (kRows > 1) ForQueryTiles<kRows - 1>(begin, end, body);
+// none, if all lie beyond their windows. Both ends of what a row sees rise with the rows.
+inline int64_t KeysSeen(const AttentionArgs& args, int64_t begin, int64_t end, int64_t first_key) {
+  if (VisibleKeys(args, begin).first >= first_key + kKeyBlock) return 0;
+  const int64_t n = VisibleKeys(args, end - 1).last - first_key;
+  return n < 0 ? 0 : n < kKeyBlock ? n : kKeyBlock;
 }
 
 // All keys, then all values of a block go by a group of rows: a block of both has no room in the L1
@@ -242,7 +225,7 @@ void AttendGroup(const AttentionArgs& args, int64_t begin, int64_t end, int64_t 
                  const Block& block, const AttentionScratch& s) {
   const int64_t n_keys = KeysSeen(args, begin, end, first_key);
   if (n_keys == 0) return;
-  ForQueryTiles(begin, end, [&](int64_t row, auto tile) {
+  ForTiles<kQueryTile>(begin, end, [&](int64_t row, auto tile) {
     float* scores = s.scores + (row - begin) * kKeyBlock;
     if (n_keys > kKeyBlock / 2) {
       ScoreTile<tile.value, kTileVecs>(args, row, n_keys, block, scores);
@@ -254,7 +237,7 @@ void AttendGroup(const AttentionArgs& args, int64_t begin, int64_t end, int64_t 
   for (int64_t r = begin; r < end; ++r) {
     corrections[r - begin] = WeighRow(args, s, r, s.scores + (r - begin) * kKeyBlock, first_key);
   }
-  ForQueryTiles(begin, end, [&](int64_t row, auto tile) {
+  ForTiles<kQueryTile>(begin, end, [&](int64_t row, auto tile) {
     AddValues<tile.value>(args, row, n_keys, block, s, s.scores + (row - begin) * kKeyBlock,
                           corrections + (row - begin));
   });

@@ -143,7 +143,7 @@ void QuantizeActivations(const float* x, int64_t x_stride, const QuantizedActiva
       const int64_t n_blocks = is_whole ? kChunkBlocks : order.n_last;
       ActivationBlock* to[kChunkBlocks];
       for (int64_t lane = 0; lane < n_blocks; ++lane) {
-        to[lane] = out.At(t, order.Begin(lane) + order.Step(lane, chunk));
+        to[lane] = out.At(t, order.Place(lane, chunk));
       }
       if (is_whole && QuantizeChunk(from, to)) continue;
       for (int64_t lane = 0; lane < n_blocks; ++lane) {

@@ -31,9 +31,7 @@ QuantizedActivations QuantizedActivations::Rows(int64_t begin, int64_t end) cons
 }
 
 int64_t QuantizedActivations::PlaceOf(int64_t block) const {
-  const LaneOrder order(n_blocks());
-  const int64_t lane = block % kChunkBlocks;
-  return order.Begin(lane) + order.Step(lane, block / kChunkBlocks);
+  return LaneOrder(n_blocks()).Place(block % kChunkBlocks, block / kChunkBlocks);
 }
 
 int64_t QuantizedActivations::BlockAt(int64_t place) const {

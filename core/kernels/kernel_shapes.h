@@ -34,6 +34,10 @@ struct LaneOrder {
   constexpr int64_t Step(int64_t lane, int64_t chunk) const {
     return chunk == n_whole ? 0 : chunk + HasLast(lane);
   }
+  // Where the block of a lane and chunk lies among all.
+  constexpr int64_t Place(int64_t lane, int64_t chunk) const {
+    return Begin(lane) + Step(lane, chunk);
+  }
   constexpr int64_t ChunkAt(int64_t lane, int64_t step) const {
     return !HasLast(lane) ? step : step == 0 ? n_whole : step - 1;
   }

@@ -134,7 +134,7 @@ void PanelsTimesTokens(const Panels<Type>& panels, const QuantizedActivations& x
   for (int64_t begin = 0; begin < x.n_tokens; begin += kGroupTokens) {
     const int64_t end = x.n_tokens - begin < kGroupTokens ? x.n_tokens : begin + kGroupTokens;
     for (int64_t lane = 0; lane < kChunkBlocks; ++lane) {
-      ForTiles(begin, end, [&](int64_t token, auto tile) {
+      ForTiles<kPanelTile>(begin, end, [&](int64_t token, auto tile) {
         LaneTimesTile<Type, kPanels, tile.value>(panels, lane, x, token, group.of(token - begin));
       });
     }

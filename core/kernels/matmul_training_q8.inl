@@ -101,7 +101,7 @@ void BackwardQ8(const MatrixView& w, int64_t col_begin, int64_t col_end,
       // Panels outside: what is read of them stays in the L1 cache while all tokens go by.
       for (int64_t c = 0; c < n_cols; c += kPanelsAtOnce * kLanes) {
         const RoundedBlock* panels = at.panels + c / kLanes * kBlocksPerPanel;
-        ForTiles(0, x.n_tokens, [&](int64_t token, auto tile) {
+        ForTiles<kPanelTile>(0, x.n_tokens, [&](int64_t token, auto tile) {
           RoundedTimesTile<tile.value>(panels, n_blocks, n_cols - c, x.At(token, place), x.stride,
                                        y.y + token * y.stride + col + c, y.stride, first);
         });

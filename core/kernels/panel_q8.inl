@@ -67,17 +67,5 @@ inline void AddBlock(const PanelBlock<Type>* w, int64_t panel_blocks, const Acti
   }
 }
 
-// Calls body for tiles of n tokens: of kPanelTile, then of fewer, whose number it gets as a
-// compile-time constant.
-template <int kTokens>
-struct TileTokens {
-  static constexpr int value = kTokens;
-};
-template <int kTokens = kPanelTile, typename Body>
-inline void ForTiles(int64_t begin, int64_t end, Body body) {
-  for (; end - begin >= kTokens; begin += kTokens) body(begin, TileTokens<kTokens>());
-  if constexpr (kTokens > 1) ForTiles<kTokens / 2>(begin, end, body);
-}
-
 }  // namespace
 }  // namespace coterie

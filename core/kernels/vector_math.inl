@@ -49,6 +49,18 @@ inline Vec GeluTanh(Vec x) {
   return Div(x, Add(Set1(1.0f), Exp(u)));
 }
 
+// Calls body(i, size) for tiles of kTile from `begin` on, and a last one of fewer; size.value is
+// the tile's as a compile-time constant.
+template <int kTile>
+struct TileSize {
+  static constexpr int value = kTile;
+};
+template <int kTile, typename Body>
+inline void ForTiles(int64_t begin, int64_t end, Body body) {
+  for (; end - begin >= kTile; begin += kTile) body(begin, TileSize<kTile>());
+  if constexpr (kTile > 1) ForTiles<kTile - 1>(begin, end, body);
+}
+
 // y[i] = op(x[i]) and y[i] = op(a[i], b[i]); in place allowed.
 template <typename Op>
 inline void Map(const float* x, int64_t n, float* y, Op op) {
