@@ -22,7 +22,7 @@ TrainingDecoder::LogitGradients TrainingDecoder::GradientsInPlace(const LinearWe
   return gradients;
 }
 
-// Rounds row i, which holds f32. buffer: RoundedLogitFloats() floats.
+// Rounds row i, which holds f32. buffer: room for it rounded.
 void TrainingDecoder::PutLogitGradient(const LogitGradients& gradients, int64_t i,
                                        float* buffer) const {
   float* logits = at_.logits + i * spec_.n_vocab;

@@ -144,9 +144,9 @@ class Layouter {
   void Workers(TrainingLayout& at) {
     const int64_t widest = std::max({spec_.d_model, spec_.d_q(), spec_.d_ff});
     const int64_t row_floats = 3 * kTrainingRowsPerPiece * widest + 2 * widest;
-    const int64_t floats = std::max(
-        {row_floats, AttentionFloats(spec_, shape_.max_sequence), RoundedLogitFloats(spec_)});
-    const int64_t rest = std::max(floats * 4, MatmulScratchBytes(widest) - TrainingScratchBytes());
+    const int64_t floats = std::max(row_floats, AttentionFloats(spec_, shape_.max_sequence));
+    const int64_t rest = std::max({floats * 4, QuantizedActivations::RowBytes(spec_.n_vocab),
+                                   MatmulScratchBytes(widest) - TrainingScratchBytes()});
     at.worker_bytes = TrainingScratchBytes() + (rest + 63) / 64 * 64;
     at.workers = areas_.Take<uint8_t>(at.worker_bytes * shape_.n_workers);
   }
@@ -173,10 +173,6 @@ const float* ActivationRows::Get(int64_t row, int64_t col, int64_t n, float* buf
   if (!is_bf16) return static_cast<const float*>(data) + at;
   TrainingKernels().bf16_to_f32(static_cast<const uint16_t*>(data) + at, n, buffer);
   return buffer;
-}
-
-int64_t RoundedLogitFloats(const ArchSpec& spec) {
-  return QuantizedActivations::RowBytes(spec.n_vocab) / static_cast<int64_t>(sizeof(float));
 }
 
 int64_t LayOutTraining(const ArchSpec& spec, const TrainerOptions& options,

@@ -98,9 +98,6 @@ int64_t LayOutTraining(const ArchSpec& spec, const TrainerOptions& options,
 // Floats that one piece of attention works in: see lora/training_attention.h.
 int64_t AttentionFloats(const ArchSpec& spec, int64_t max_sequence);
 
-// A row of logits rounded to 8 bits, in floats.
-int64_t RoundedLogitFloats(const ArchSpec& spec);
-
 // Rows that one piece of a row-wise phase takes.
 inline constexpr int64_t kTrainingRowsPerPiece = 32;
 
