@@ -131,6 +131,8 @@ void CpuDecoder::CutAttentionTiles() {
 }
 
 void CpuDecoder::KeepLogitRows() {
+  const auto is_whole = [](const SliceRows& rows) { return rows.n == rows.n_logits; };
+  if (std::all_of(rows_of_.begin(), rows_of_.end(), is_whole)) return;
   int64_t n_kept = 0;
   for (SliceRows& rows : rows_of_) {
     const int64_t n_dropped = rows.n - rows.n_logits;
@@ -143,7 +145,6 @@ void CpuDecoder::KeepLogitRows() {
     rows = {n_kept, rows.n_logits, rows.n_logits, n_dropped};
     n_kept += rows.n;
   }
-  if (n_kept == n_rows_) return;
   n_rows_ = n_kept;
   CutAttentionTiles();
 }
