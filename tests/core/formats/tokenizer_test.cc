@@ -144,7 +144,7 @@ TEST_F(TokenizerTest, AMillionLettersInARunDoNotTakeQuadraticTime) {
   COTERIE_ASSERT_OK_AND_ASSIGN(const auto ids,
                                tokenizer->Encode(std::string(1 << 20, 'a'), false, false));
   EXPECT_EQ(ids.size(), (1u << 20) / 8);
-  EXPECT_LT(std::clock() - begin, 60 * CLOCKS_PER_SEC);
+  EXPECT_LT(std::clock() - begin, 5 * CLOCKS_PER_SEC);
 }
 
 TEST_F(TokenizerTest, LongAndShortPiecesMergeAlike) {
