@@ -148,22 +148,19 @@ constexpr int kPanelsAtOnce = 1;
 constexpr int kPanelTile = 8;
 
 // out[0]: the dot products of a chunk's blocks with values x in the same order, one a lane, plus
-// offsets [8]; if the type has halves, out[0] and out[1] are those of first and second halves, and
-// offsets [2][8].
+// offsets [8] where the type has an offset; if it has halves, out[0] and out[1] are those of first
+// and second halves, and offsets [2][8].
 template <class Type>
 inline void ChunkDots(const Chunk& c, const int8_t* x, const int32_t* offsets, Vec8* out) {
   for (int i = 0; i < kChunkBlocks; ++i) {
-    int32_t dots[2];
+    int32_t dots[2] = {};
     for (int half = 0; half < 2; ++half) {
       const int at = ChunkPlace(i, half);
-      dots[half] = Dot<Type::kSigned>(c.q + at, x + at, 16);
+      dots[Type::kHalves ? half : 0] += Dot<Type::kSigned>(c.q + at, x + at, 16);
     }
-    if constexpr (Type::kHalves) {
-      for (int half = 0; half < 2; ++half) {
-        out[half].lane[i] = static_cast<float>(dots[half] + offsets[8 * half + i]);
-      }
-    } else {
-      out[0].lane[i] = static_cast<float>(dots[0] + dots[1] + offsets[i]);
+    for (int half = 0; half < (Type::kHalves ? 2 : 1); ++half) {
+      if constexpr (Type::kOffset != 0) dots[half] += offsets[kChunkBlocks * half + i];
+      out[half].lane[i] = static_cast<float>(dots[half]);
     }
   }
 }

@@ -39,10 +39,17 @@ Reference Multiply(const std::vector<float>& w, const std::vector<float>& x, int
   return out;
 }
 
+// As other products leave it.
+AlignedBuffer UsedScratch(int64_t n_cols) {
+  AlignedBuffer scratch(MatmulScratchBytes(n_cols));
+  std::memset(scratch.data(), 0xa5, static_cast<size_t>(scratch.bytes()));
+  return scratch;
+}
+
 std::vector<float> MultiplyQ8(const KernelTable& kernels, const MatrixView& w, int64_t row_begin,
                               int64_t row_end, const QuantizedActivations& x) {
   std::vector<float> y(static_cast<size_t>(x.n_tokens * w.n_rows), -7.0f);
-  AlignedBuffer scratch(MatmulScratchBytes(w.n_cols));
+  AlignedBuffer scratch = UsedScratch(w.n_cols);
   kernels.matmul_q8(w, row_begin, row_end, x, y.data(), w.n_rows, scratch.data());
   return y;
 }
@@ -50,7 +57,7 @@ std::vector<float> MultiplyQ8(const KernelTable& kernels, const MatrixView& w, i
 std::vector<float> MultiplyF32(const KernelTable& kernels, const MatrixView& w, int64_t row_begin,
                                int64_t row_end, const std::vector<float>& x, int64_t n_tokens) {
   std::vector<float> y(static_cast<size_t>(n_tokens * w.n_rows), -7.0f);
-  AlignedBuffer scratch(MatmulScratchBytes(w.n_cols));
+  AlignedBuffer scratch = UsedScratch(w.n_cols);
   kernels.matmul_f32(w, row_begin, row_end, x.data(), n_tokens, w.n_cols, y.data(), w.n_rows,
                      scratch.data());
   return y;
