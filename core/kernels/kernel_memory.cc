@@ -41,6 +41,10 @@ int64_t QuantizedActivations::BlockAt(int64_t place) const {
   return order.ChunkAt(lane, place - order.Begin(lane)) * kChunkBlocks + lane;
 }
 
+int64_t NibblePanels::Bytes(int64_t n_rows, int64_t n_cols) {
+  return RoundUp(n_rows, kMaxLanes) * (n_cols / 32) * (16 + static_cast<int64_t>(sizeof(uint16_t)));
+}
+
 int64_t MatmulScratchBytes(int64_t n_cols) {
   const int64_t padded = RoundUp(n_cols, kChunk);
   const int64_t q8_bytes = kMaxLanes * padded  // Unpacked rows, then the panels.

@@ -63,6 +63,22 @@ struct QuantizedActivations {
   }
 };
 
+// Weights [n_rows, n_cols] in 4 bits, in an order that each KernelTable has for itself. A view;
+// Bytes() says how much memory backs it.
+struct NibblePanels {
+  int64_t n_rows = 0;
+  int64_t n_cols = 0;  // A multiple of 32.
+  uint8_t* data = nullptr;
+
+  static int64_t Bytes(int64_t n_rows, int64_t n_cols);
+};
+
+// How far a row x lies from its rounded self q, and how long it is, in a weighted Euclidean norm.
+struct RowRounding {
+  float error = 0;  // sqrt(sum_c (metric[c] * (x[c] - q[c]))^2)
+  float norm = 0;   // sqrt(sum_c (metric[c] * x[c])^2)
+};
+
 // Keys of a KV head lie in tiles of kKeyTile, turned: [n_kv / kKeyTile][head_dim][kKeyTile], so
 // that attention reads the same dimension of neighbouring keys side by side, and a tile as one
 // stream. Memory for them is a whole number of tiles.
@@ -123,7 +139,22 @@ struct KernelTable {
   void (*matmul_q8)(const MatrixView& w, int64_t row_begin, int64_t row_end,
                     const QuantizedActivations& x, float* y, int64_t y_stride, uint8_t* scratch);
 
-  // The same with f32 activations x [n_tokens, w.n_cols] and any type of w.
+  // The same of one token and of the n_rows rows listed: y[i] is, bit for bit, what matmul_q8 gives
+  // for rows[i].
+  void (*matmul_q8_rows)(const MatrixView& w, const int32_t* rows, int64_t n_rows,
+                         const QuantizedActivations& x, float* y, uint8_t* scratch);
+
+  // Rounds x [n_cols] to a row of 4 bits, in blocks of 32 columns with an f16 scale as Q4_0 has
+  // them: each value to the nearest of 16 steps. Measures what that changed, column c weighed by
+  // metric[c]: relative error 1e-4, and NaN or infinite where x is not finite. Rows of one whole
+  // group of kMatmulRowAlign are not rounded by two threads at a time.
+  RowRounding (*round_to_nibbles)(const float* x, const float* metric, int64_t row,
+                                  const NibblePanels& panels);
+  // As matmul_q8 of one token, with such rows; row_begin is a multiple of kMatmulRowAlign.
+  void (*multiply_nibbles)(const NibblePanels& panels, int64_t row_begin, int64_t row_end,
+                           const QuantizedActivations& x, float* y);
+
+  // matmul_q8 with f32 activations x [n_tokens, w.n_cols] and any type of w.
   //   Error  3e-6 * sum_c |w x|.
   void (*matmul_f32)(const MatrixView& w, int64_t row_begin, int64_t row_end, const float* x,
                      int64_t n_tokens, int64_t x_stride, float* y, int64_t y_stride,

@@ -24,6 +24,7 @@
 #include "core/kernels/panel_q8.inl"
 #include "core/kernels/matmul_q8_rows.inl"
 #include "core/kernels/matmul_q8.inl"
+#include "core/kernels/nibble_panels.inl"
 #include "core/kernels/matmul_f32.inl"
 #include "core/kernels/low_rank.inl"
 #include "core/kernels/attention.inl"

@@ -195,30 +195,46 @@ void MatmulQ8(const MatrixView& w, int64_t row_begin, int64_t row_end,
   }
 }
 
-void MatmulQ8Any(const MatrixView& w, int64_t row_begin, int64_t row_end,
-                 const QuantizedActivations& x, float* y, int64_t y_stride, uint8_t* scratch) {
-  switch (w.type) {
+// Calls body with the quantised type; does nothing for others, which are matmul_f32's work.
+template <typename Body>
+inline void WithQuantizedType(TensorType type, Body body) {
+  switch (type) {
     case TensorType::kQ4_0:
-      return MatmulQ8<Q4_0>(w, row_begin, row_end, x, y, y_stride, scratch);
+      return body(Q4_0());
     case TensorType::kQ4_1:
-      return MatmulQ8<Q4_1>(w, row_begin, row_end, x, y, y_stride, scratch);
+      return body(Q4_1());
     case TensorType::kQ5_0:
-      return MatmulQ8<Q5_0>(w, row_begin, row_end, x, y, y_stride, scratch);
+      return body(Q5_0());
     case TensorType::kQ5_1:
-      return MatmulQ8<Q5_1>(w, row_begin, row_end, x, y, y_stride, scratch);
+      return body(Q5_1());
     case TensorType::kQ8_0:
-      return MatmulQ8<Q8_0>(w, row_begin, row_end, x, y, y_stride, scratch);
+      return body(Q8_0());
     case TensorType::kQ4_K:
-      return MatmulQ8<Q4_K>(w, row_begin, row_end, x, y, y_stride, scratch);
+      return body(Q4_K());
     case TensorType::kQ5_K:
-      return MatmulQ8<Q5_K>(w, row_begin, row_end, x, y, y_stride, scratch);
+      return body(Q5_K());
     case TensorType::kQ6_K:
-      return MatmulQ8<Q6_K>(w, row_begin, row_end, x, y, y_stride, scratch);
+      return body(Q6_K());
     case TensorType::kF32:
     case TensorType::kF16:
     case TensorType::kBF16:
-      return;  // Not quantised: matmul_f32's work.
+      return;
   }
+}
+
+void MatmulQ8Any(const MatrixView& w, int64_t row_begin, int64_t row_end,
+                 const QuantizedActivations& x, float* y, int64_t y_stride, uint8_t* scratch) {
+  WithQuantizedType(w.type, [&](auto type) {
+    MatmulQ8<decltype(type)>(w, row_begin, row_end, x, y, y_stride, scratch);
+  });
+}
+
+void MatmulQ8Rows(const MatrixView& w, const int32_t* rows, int64_t n_rows,
+                  const QuantizedActivations& x, float* y, uint8_t* scratch) {
+  WithQuantizedType(w.type, [&](auto type) {
+    using Type = decltype(type);
+    ListedRowsForm<Type>(w, rows, n_rows, ForRows<Type>(x, scratch), y);
+  });
 }
 
 }  // namespace

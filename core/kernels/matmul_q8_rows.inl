@@ -111,16 +111,35 @@ inline void AddChunk(const Blocks& blocks, const RowActivations& x, int64_t chun
   }
 }
 
-// The ends of the rows that share a last chunk, from `ends` on: to[t][n_last * row + block].
-template <class Type, int kTokens>
-inline void AddEndsOfRows(const uint8_t* ends, int64_t row_bytes, int64_t n_rows,
-                          const RowActivations& x, float (*to)[2 * kChunkBlocks]) {
+// Rows one after another: what follows them in memory is wanted next.
+struct NeighbourRows {
+  static constexpr bool kGoesOn = true;
+  const uint8_t* at(int64_t r) const { return first + r * row_bytes; }
+
+  const uint8_t* first;
+  int64_t row_bytes;
+};
+
+// Rows from here and there.
+struct ListedRows {
+  static constexpr bool kGoesOn = false;
+  const uint8_t* at(int64_t r) const { return data + list[r] * row_bytes; }
+
+  const uint8_t* data;
+  int64_t row_bytes;
+  const int32_t* list;
+};
+
+// The ends of the rows from `first` on that share a last chunk: to[t][n_last * row + block].
+template <class Type, int kTokens, class Rows>
+inline void AddEndsOfRows(const Rows& rows, int64_t first, int64_t n_rows, const RowActivations& x,
+                          float (*to)[2 * kChunkBlocks]) {
   ScatteredChunk blocks;
   int lane = 0;
-  for (int64_t row = 0; row < 1 << x.log_rows; ++row) {
+  for (int64_t r = first; r < first + (1 << x.log_rows); ++r) {
+    const uint8_t* end = r < n_rows ? rows.at(r) + x.n_whole * Type::kChunkBytes : nullptr;
     for (int b = 0; b < x.n_last; ++b) {
-      blocks.block[lane++] =
-          row < n_rows ? ends + row * row_bytes + b * Type::kBlockBytes : kZeroBlock;
+      blocks.block[lane++] = end != nullptr ? end + b * Type::kBlockBytes : kZeroBlock;
     }
   }
   while (lane < kChunkBlocks) blocks.block[lane++] = kZeroBlock;
@@ -130,32 +149,27 @@ inline void AddEndsOfRows(const uint8_t* ends, int64_t row_bytes, int64_t n_rows
   for (int t = 0; t < kTokens; ++t) Store8(to[t], acc[t]);
 }
 
-// Lanes of up to 8 rows that lie one after another.
-template <class Type, int kTokens>
-inline void RowsTimesTokens(const uint8_t* row, int64_t row_bytes, int64_t n_rows,
-                            const RowActivations& x, float (*lanes)[64]) {
+// Lanes of up to 8 rows: lanes[t][8 * r + lane].
+template <class Type, int kTokens, class Rows>
+inline void RowsTimesTokens(const Rows& rows, int64_t n_rows, const RowActivations& x,
+                            float (*lanes)[64]) {
   // Loads of the last ones run over what was stored.
   alignas(32) float ends[kTokens][2 * kChunkBlocks];
   const bool has_ends = Type::kBlockValues == 32 && x.n_last > 0;
   for (int64_t r = 0; r < n_rows; ++r) {
     const int64_t in_group = r & ((1 << x.log_rows) - 1);
-    if (has_ends && in_group == 0) {
-      AddEndsOfRows<Type, kTokens>(row + x.n_whole * Type::kChunkBytes, row_bytes, n_rows - r, x,
-                                   ends);
-    }
+    if (has_ends && in_group == 0) AddEndsOfRows<Type, kTokens>(rows, r, n_rows, x, ends);
     Vec8 acc[kTokens];
 #pragma GCC unroll 8
     for (int t = 0; t < kTokens; ++t) {
       acc[t] = has_ends ? Load8N(ends[t] + x.n_last * in_group, x.n_last) : Set8(0.0f);
     }
+    const uint8_t* row = rows.at(r);
     for (int64_t chunk = 0; chunk < x.n_whole; ++chunk, row += Type::kChunkBytes) {
-      PrefetchLines(row, Type::kChunkBytes);
+      if constexpr (Rows::kGoesOn) PrefetchLines(row, Type::kChunkBytes);
       AddChunk<Type, kTokens>(WholeChunk<Type>{row}, x, chunk, acc);
     }
-    if (has_ends) {
-      PrefetchLines(row, x.n_last * Type::kBlockBytes);
-      row += x.n_last * Type::kBlockBytes;
-    }
+    if (Rows::kGoesOn && has_ends) PrefetchLines(row, x.n_last * Type::kBlockBytes);
 #pragma GCC unroll 8
     for (int t = 0; t < kTokens; ++t) Store8(lanes[t] + 8 * r, acc[t]);
   }
@@ -168,12 +182,34 @@ void RowsForm(const MatrixView& w, int64_t row_begin, int64_t row_end, const Row
   const int64_t row_bytes = RowBytesOf<Type>(w.n_cols);
   for (int64_t first = row_begin; first < row_end; first += 8) {
     const int64_t n_rows = row_end - first < 8 ? row_end - first : 8;
-    RowsTimesTokens<Type, kTokens>(w.data + first * row_bytes, row_bytes, n_rows, x, lanes);
+    const NeighbourRows rows{w.data + first * row_bytes, row_bytes};
+    RowsTimesTokens<Type, kTokens>(rows, n_rows, x, lanes);
     for (int t = 0; t < kTokens; ++t) {
       alignas(32) float sums[8];
       Store8(sums, SumLanes(lanes[t]));
       memcpy(y + t * y_stride + first, sums, static_cast<size_t>(n_rows) * 4);
     }
+  }
+}
+
+// For one token: the rows of the next step are asked for a step ahead.
+template <class Type>
+void ListedRowsForm(const MatrixView& w, const int32_t* list, int64_t n_rows,
+                    const RowActivations& x, float* y) {
+  constexpr int kIntoL2 = 2;
+  alignas(64) float lanes[1][64];
+  const int64_t row_bytes = RowBytesOf<Type>(w.n_cols);
+  for (int64_t first = 0; first < n_rows; first += 8) {
+    const ListedRows rows{w.data, row_bytes, list + first};
+    const int64_t left = n_rows - first;
+    for (int64_t r = 8; r < 16 && r < left; ++r) {
+      for (int64_t i = 0; i < row_bytes; i += 64) __builtin_prefetch(rows.at(r) + i, 0, kIntoL2);
+    }
+    const int64_t n_here = left < 8 ? left : 8;
+    RowsTimesTokens<Type, 1>(rows, n_here, x, lanes);
+    alignas(32) float sums[8];
+    Store8(sums, SumLanes(lanes[0]));
+    memcpy(y + first, sums, static_cast<size_t>(n_here) * 4);
   }
 }
 

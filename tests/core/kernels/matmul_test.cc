@@ -138,6 +138,28 @@ TEST_P(MatmulTest, AnySplitOfRowsGivesTheSameBits) {
   });
 }
 
+TEST_P(MatmulTest, ListedRowsGiveTheBitsThatTheyGiveAmongTheirNeighbours) {
+  const int64_t n_rows = 37;
+  for (const int64_t n_cols : AllEndsFor(GetParam())) {
+    const RandomMatrix w(GetParam(), n_rows, n_cols, 3);
+    for (const KernelTable* kernels : RunnableKernels()) {
+      const RoundedActivations x(*kernels, RandomFloats(n_cols, 4), 1, n_cols);
+      const std::vector<float> all = MultiplyQ8(*kernels, w.view(), 0, n_rows, x.view);
+      AlignedBuffer scratch = UsedScratch(n_cols);
+      for (const int64_t n_listed : {0, 1, 7, 8, 9, 20}) {
+        std::vector<int32_t> rows;
+        for (int64_t i = 0; i < n_listed; ++i) rows.push_back(static_cast<int32_t>(i * 23 % 37));
+        std::vector<float> y(static_cast<size_t>(n_listed), -7.0f);
+        kernels->matmul_q8_rows(w.view(), rows.data(), n_listed, x.view, y.data(), scratch.data());
+        for (size_t i = 0; i < y.size(); ++i) {
+          ASSERT_EQ(y[i], all[static_cast<size_t>(rows[i])])
+              << kernels->isa << ", columns " << n_cols << ", row " << rows[i];
+        }
+      }
+    }
+  }
+}
+
 TEST_P(MatmulTest, ATokenAloneGivesTheBitsItGivesInABatch) {
   const int64_t n_cols = ColumnsFor(GetParam()), n_rows = 21, n_tokens = 33;
   const RandomMatrix w(GetParam(), n_rows, n_cols, 7);
