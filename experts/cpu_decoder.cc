@@ -60,9 +60,9 @@ int64_t CpuDecoder::Place(const ArchSpec& spec, int64_t n_rows, int64_t n_logit_
   const int64_t attention_floats =
       AttentionScratchFloats(std::min(n_rows, kAttentionTile), spec.n_heads / spec.n_kv_heads,
                              spec.head_dim, spec.context_tokens);
-  at.worker_bytes = std::max(MatmulScratchBytes(widest), attention_floats * 4);
-  at.worker_bytes = (at.worker_bytes + 63) / 64 * 64;
-  at.workers = areas.Take<uint8_t>(at.worker_bytes * n_workers);
+  const int64_t worker_bytes =
+      (std::max(MatmulScratchBytes(widest), attention_floats * 4) + 63) / 64 * 64;
+  at.workers = {areas.Take<uint8_t>(worker_bytes * n_workers), worker_bytes};
   return areas.used();
 }
 
@@ -91,8 +91,14 @@ void DecoderScratch::KeepLogits(absl::Span<const float> row) {
 }
 
 CpuDecoder::CpuDecoder(const ArchSpec& spec, absl::Span<const SequenceSlice> slices,
-                       Activations activations, WorkerPool& pool, DecoderScratch& scratch)
-    : spec_(spec), kernels_(Kernels()), slices_(slices), activations_(activations), pool_(pool) {
+                       Activations activations, WorkerPool& pool, DecoderScratch& scratch,
+                       HeadScreen* screen)
+    : spec_(spec),
+      kernels_(Kernels()),
+      slices_(slices),
+      activations_(activations),
+      pool_(pool),
+      screen_(screen) {
   int64_t n_logit_rows = 0;
   for (const SequenceSlice& slice : slices) {
     const int64_t n_tokens = static_cast<int64_t>(slice.tokens.size());
@@ -197,8 +203,7 @@ void CpuDecoder::ForDeltas(const Phase& phase, size_t product, int64_t begin, in
   }
 }
 
-void CpuDecoder::Multiply(const Phase& phase) {
-  if (phase.n_rows == 0) return;
+QuantizedActivations CpuDecoder::Quantize(const Phase& phase) {
   const auto quantized = QuantizedActivations::In(at_.quantized, phase.n_rows, phase.n_cols);
   if (activations_ == Activations::kInt8) {
     ForRowRanges(phase.n_rows, [&](int64_t begin, int64_t end) {
@@ -206,6 +211,12 @@ void CpuDecoder::Multiply(const Phase& phase) {
                                     quantized.Rows(begin, end));
     });
   }
+  return quantized;
+}
+
+void CpuDecoder::Multiply(const Phase& phase) {
+  if (phase.n_rows == 0) return;
+  const QuantizedActivations quantized = Quantize(phase);
   int64_t n_outputs = 0;
   for (const Product& product : phase.products) n_outputs += product.linear->w.n_rows;
   // Few long pieces: each is one stream through the file. Several per worker even out the load.
@@ -259,7 +270,7 @@ void CpuDecoder::MultiplyRows(const Phase& phase, size_t product_index,
                               const NarrowPieces& narrow_left, int worker) {
   const Product& product = phase.products[product_index];
   const MatrixView& w = product.linear->w;
-  uint8_t* scratch = at_.workers + worker * at_.worker_bytes;
+  uint8_t* scratch = at_.workers.of(worker);
   ForDeltas(phase, product_index, 0, phase.n_rows,
             [&](const ServedDelta& delta, int64_t, int64_t, const float*) {
               Prefetch(delta.b, begin, end);
@@ -371,7 +382,7 @@ void CpuDecoder::Attend(int64_t layer) {
     args.window = spec_.IsWindowed(layer) ? spec_.window : 0;
     args.out = at_.attended + first;
     args.out_stride = spec_.d_q();
-    args.scratch = reinterpret_cast<float*>(at_.workers + worker * at_.worker_bytes);
+    args.scratch = reinterpret_cast<float*>(at_.workers.of(worker));
     kernels_.attend(args);
   });
 }
@@ -416,8 +427,22 @@ void CpuDecoder::NormHead(const float* norm, const LinearWeights& head) {
     slice.kv->Extend(static_cast<int64_t>(slice.tokens.size()));
   }
   NormRows(norm, at_.x, n_rows_, at_.normed);
+  if (ScreenHead(head)) return;
   const Product logits{.linear = &head, .y = at_.logits};
   Multiply({kNoLayer, at_.normed, n_rows_, spec_.d_model, {&logits, 1}});
+}
+
+bool CpuDecoder::ScreenHead(const LinearWeights& head) {
+  const bool may = screen_ != nullptr && n_rows_ == 1 && slices_.size() == 1 &&
+                   !slices_[0].need.all() && activations_ == Activations::kInt8 &&
+                   head.bias == nullptr;
+  if (!may) return false;
+  if (!screen_->is_ready()) {
+    if (slices_[0].n_tokens() == 1) screen_->Advance(head.w, at_.normed, pool_, at_.workers);
+    return false;
+  }
+  const Phase phase{kNoLayer, at_.normed, 1, spec_.d_model, {}};
+  return screen_->Screen(head.w, slices_[0].need, Quantize(phase), pool_, at_.workers, at_.logits);
 }
 
 }  // namespace coterie

@@ -15,6 +15,7 @@
 #include "core/threads/worker_pool.h"
 #include "experts/arch_spec.h"
 #include "experts/decoder_weights.h"
+#include "experts/head_screen.h"
 #include "experts/kv_cache.h"
 #include "experts/linear_delta.h"
 
@@ -35,6 +36,7 @@ struct SequenceSlice {
   absl::Span<const int32_t> tokens;
   LogitRows logits = LogitRows::kLast;
   const LinearDeltaSet* delta = nullptr;  // An adapter; slices of a batch may have different ones.
+  LogitNeed need = {};                    // Of the rows that get logits.
 
   int64_t n_tokens() const { return static_cast<int64_t>(tokens.size()); }
   // Its first n tokens; the last token's logits are no longer wanted if it is not among them.
@@ -89,8 +91,10 @@ class DecoderScratch {
 // RunDecoder in order. The caller has checked token ids, KV room and scratch size.
 class CpuDecoder {
  public:
+  // The screen, of this head, may be null; it is used where only the best logits of one row are
+  // wanted, and made ready by passes that append one token.
   CpuDecoder(const ArchSpec& spec, absl::Span<const SequenceSlice> slices, Activations activations,
-             WorkerPool& pool, DecoderScratch& scratch);
+             WorkerPool& pool, DecoderScratch& scratch, HeadScreen* screen = nullptr);
 
   void Embed(const MatrixView& embedding);
   void NormQkvRopeAppend(int64_t layer, const LayerWeights& w);
@@ -124,8 +128,7 @@ class CpuDecoder {
     float* logits = nullptr;     // [n_logit_rows, n_vocab]
     float* narrow = nullptr;     // [kMaxProducts, n_rows, max_rank], scale * A x of adapters
     uint8_t* quantized = nullptr;
-    uint8_t* workers = nullptr;  // n_workers areas of worker_bytes
-    int64_t worker_bytes = 0;
+    WorkerAreas workers;
   };
   // Lays the scratch out from `base` (null to measure) and returns its size in bytes.
   static int64_t Place(const ArchSpec& spec, int64_t n_rows, int64_t n_logit_rows, int n_workers,
@@ -153,6 +156,9 @@ class CpuDecoder {
   using NarrowPieces = std::array<std::atomic<int64_t>, kMaxProducts>;
 
   void Multiply(const Phase& phase);
+  QuantizedActivations Quantize(const Phase& phase);
+  // False where the screen has no part in this pass.
+  bool ScreenHead(const LinearWeights& head);
   // A x of kRowsPerPiece rows from `begin` on.
   void NarrowRows(const Phase& phase, size_t product, int64_t begin);
   void MultiplyRows(const Phase& phase, size_t product, const QuantizedActivations& quantized,
@@ -198,6 +204,7 @@ class CpuDecoder {
   absl::Span<const SequenceSlice> slices_;
   const Activations activations_;
   WorkerPool& pool_;
+  HeadScreen* const screen_;
   int64_t n_rows_ = 0;
   int64_t max_rank_ = 0;              // of the slices' adapters
   std::vector<SliceRows> rows_of_;    // of each slice

@@ -38,7 +38,7 @@ absl::StatusOr<std::shared_ptr<const Expert>> Expert::Open(
 
 absl::Status Expert::Forward(absl::Span<const SequenceSlice> slices, Activations activations,
                              WorkerPool& pool, DecoderScratch& scratch,
-                             const std::stop_token& cancel) const {
+                             const std::stop_token& cancel, HeadScreen* screen) const {
   int64_t n_rows = 0;
   int64_t n_logit_rows = 0;
   int64_t max_rank = 0;
@@ -71,7 +71,7 @@ absl::Status Expert::Forward(absl::Span<const SequenceSlice> slices, Activations
         ", logit rows=", n_logit_rows, " of ", scratch.max_logit_rows(),
         ", adapter rank=", max_rank, " of ", scratch.max_rank()));
   }
-  CpuDecoder decoder(spec_, slices, activations, pool, scratch);
+  CpuDecoder decoder(spec_, slices, activations, pool, scratch, screen);
   if (!RunDecoder(spec_, weights_, decoder, cancel)) {
     return absl::CancelledError("cancelled inside a forward pass");
   }

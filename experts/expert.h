@@ -22,7 +22,7 @@ namespace coterie {
 
 // A loaded model: weights read in place from the mapping, tokenizer and chat template.
 // Immutable, thread-safe: any number of sessions may run forward passes at once.
-class Expert : public BaseModel {
+class Expert : public BaseModel, public std::enable_shared_from_this<Expert> {
  public:
   // Maps and validates a GGUF file, the first part of a split one, or a Hugging Face folder. Errors
   // name the file and what it lacks: kNotFound, kDataLoss for a damaged one, kUnimplemented for an
@@ -47,10 +47,11 @@ class Expert : public BaseModel {
   // in scratch.logits(), [n_logit_rows, n_vocab], in slice order. kInvalidArgument for an empty
   // slice, a token id outside the vocabulary or an adapter of another base, kResourceExhausted
   // where a KV cache or the scratch has no room, kCancelled soon after `cancel` was stopped;
-  // nothing is changed then.
+  // nothing is changed then. A screen of this expert's head that no other pass has just now may
+  // make it faster.
   absl::Status Forward(absl::Span<const SequenceSlice> slices, Activations activations,
                        WorkerPool& pool, DecoderScratch& scratch,
-                       const std::stop_token& cancel = {}) const;
+                       const std::stop_token& cancel = {}, HeadScreen* screen = nullptr) const;
 
  private:
   Expert() = default;

@@ -44,6 +44,7 @@ class Writer {
 
   absl::StatusOr<Generation> Write(absl::Span<const TokenId> prompt) {
     const absl::Time start = absl::Now();
+    session_.Want({sampler_.n_decisive(), tokenizer_.n_vocab()});
     result_.n_prompt_tokens = static_cast<int64_t>(prompt.size());
     result_.n_cached_tokens = session_.n_tokens();
     absl::Status status =

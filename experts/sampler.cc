@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 
+#include "core/base/lanes.h"
 #include "core/base/status_macros.h"
 
 namespace coterie {
@@ -21,18 +22,7 @@ constexpr int kMaxWindow = 8192;
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr float kGreedyBelow = 1e-6f;
 
-// Four values in one register on every CPU: a fixed width keeps sums in one order everywhere.
-// Comparisons of two Lanes give 0 or -1 per lane.
-using Lanes = float __attribute__((vector_size(16)));
-using IntLanes = int32_t __attribute__((vector_size(16)));
-constexpr int kWidth = 4;
-constexpr int kStep = 4 * kWidth;  // Four independent chains hide the latency of an operation.
-
-inline Lanes Load(const float* x) {
-  Lanes lanes;
-  std::memcpy(&lanes, x, sizeof(lanes));
-  return lanes;
-}
+constexpr int kStep = 4 * kLaneCount;  // Four independent chains hide the latency of an operation.
 
 // e^x for x <= 0 with a relative error below 3e-7, 0 below -87. x = n ln 2 + r with |r| <= ln 2 /
 // 2, then the Taylor series of e^r to r^6; the first term left out is below 1.2e-7.
@@ -69,7 +59,7 @@ double SumOfExp(absl::Span<const float> logits, float largest, float scale) {
     size_t i = 0;
     for (; i + kStep <= n; i += kStep) {
       for (int chain = 0; chain < 4; ++chain) {
-        sums[chain] += ExpOfNonPositive((Load(x + i + chain * kWidth) - largest) * scale);
+        sums[chain] += ExpOfNonPositive((LoadLanes(x + i + chain * kLaneCount) - largest) * scale);
       }
     }
     for (; i < n; ++i) total += ExpOfNonPositive((x[i] - largest) * scale);
@@ -91,7 +81,7 @@ inline BlockScan ScanBlock(const float* x, int64_t n) {
   int64_t i = 0;
   for (; i + kStep <= n; i += kStep) {
     for (int chain = 0; chain < 4; ++chain) {
-      const Lanes value = Load(x + i + chain * kWidth);
+      const Lanes value = LoadLanes(x + i + chain * kLaneCount);
       largest[chain] = value > largest[chain] ? value : largest[chain];
       nan[chain] |= value != value;
     }
@@ -99,7 +89,8 @@ inline BlockScan ScanBlock(const float* x, int64_t n) {
   const IntLanes any_nan = (nan[0] | nan[1]) | (nan[2] | nan[3]);
   BlockScan scan{-kInfinity, (any_nan[0] | any_nan[1] | any_nan[2] | any_nan[3]) != 0};
   for (const Lanes& lanes : largest) {
-    for (int lane = 0; lane < kWidth; ++lane) scan.largest = std::max(scan.largest, lanes[lane]);
+    for (int lane = 0; lane < kLaneCount; ++lane)
+      scan.largest = std::max(scan.largest, lanes[lane]);
   }
   for (; i < n; ++i) {
     scan.largest = std::max(scan.largest, x[i]);
@@ -190,6 +181,14 @@ absl::StatusOr<SampledToken> Sampler::Sample(absl::Span<const float> logits) {
   return token;
 }
 
+int64_t Sampler::n_decisive() const {
+  if (options_.n_logprobs >= 0 || options_.repetition_penalty < 1.0f) return 0;
+  const int64_t n_best = options_.temperature < kGreedyBelow ? 1 : options_.top_k;
+  // The penalty may put each recent token behind others.
+  const int64_t n_penalized = options_.repetition_penalty > 1.0f ? options_.repetition_window : 0;
+  return n_best > 0 && n_best + n_penalized < n_vocab_ ? n_best + n_penalized : 0;
+}
+
 // Fills block_max_ and largest_.
 absl::Status Sampler::Scan(absl::Span<const float> logits) {
   bool has_nan = false;
@@ -232,7 +231,7 @@ int32_t Sampler::Argmax(absl::Span<const float> logits) const {
 int64_t Sampler::CollectAtLeast(absl::Span<const float> logits, float threshold) {
   int64_t n = 0;
   for (int64_t block = 0; block < n_blocks_; ++block) {
-    if (block_max_[block] < threshold) continue;
+    if (block_max_[block] < threshold || block_max_[block] == -kInfinity) continue;
     const int64_t end = std::min((block + 1) * kBlock, n_vocab_);
     for (int64_t id = block * kBlock; id < end; ++id) {
       // -infinity stays out even where the threshold is that low.

@@ -66,6 +66,10 @@ class Sampler {
   //   kInternal          a logit is NaN or +infinity, or all are -infinity; nothing is drawn then
   absl::StatusOr<SampledToken> Sample(absl::Span<const float> logits);
 
+  // So many of the largest logits decide what is drawn and reported, with all that equal the last
+  // of them: the others may be given as -infinity. 0: all decide.
+  int64_t n_decisive() const;
+
   // Counts tokens as recent for the penalty, such as those of the prompt. Ids outside the
   // vocabulary are ignored.
   void Observe(absl::Span<const int32_t> tokens);

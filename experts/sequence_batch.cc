@@ -37,8 +37,14 @@ std::vector<int64_t> ShareTokens(absl::Span<const int64_t> wanted, int64_t max_t
 }
 
 SequenceBatch::SequenceBatch(const Expert& expert, WorkerPool& pool, MemoryBudget& budget,
-                             SequenceBatchOptions options, Activations activations)
-    : expert_(expert), pool_(pool), budget_(budget), options_(options), activations_(activations) {}
+                             SequenceBatchOptions options, Activations activations,
+                             HeadScreens* screens)
+    : expert_(expert),
+      pool_(pool),
+      budget_(budget),
+      options_(options),
+      activations_(activations),
+      screens_(screens) {}
 
 // The scratch goes before what it is charged to.
 SequenceBatch::~SequenceBatch() { scratch_.reset(); }
@@ -175,7 +181,15 @@ void SequenceBatch::EndPass(absl::Span<Call* const> calls, absl::Duration took) 
 }
 
 void SequenceBatch::RunAlone(Call& call) const {
-  call.status = expert_.Forward({&call.slice, 1}, activations_, pool_, call.scratch, call.cancel);
+  const auto run = [&](HeadScreen* screen) {
+    call.status =
+        expert_.Forward({&call.slice, 1}, activations_, pool_, call.scratch, call.cancel, screen);
+  };
+  if (screens_ != nullptr && !call.slice.need.all() && call.slice.logits == LogitRows::kLast) {
+    screens_->Use(expert_, run);
+  } else {
+    run(nullptr);
+  }
 }
 
 // False, with nothing changed, if a pass of them all is refused: then one of them is to blame, and

@@ -17,6 +17,7 @@
 #include "core/threads/worker_pool.h"
 #include "experts/cpu_decoder.h"
 #include "experts/expert.h"
+#include "experts/head_screens.h"
 
 namespace coterie {
 
@@ -65,8 +66,10 @@ struct SequenceBatchStats {
 // members.
 class SequenceBatch {
  public:
+  // The screens may be null: passes of one sequence alone then compute every logit.
   SequenceBatch(const Expert& expert, WorkerPool& pool, MemoryBudget& budget,
-                SequenceBatchOptions options = {}, Activations activations = Activations::kInt8);
+                SequenceBatchOptions options = {}, Activations activations = Activations::kInt8,
+                HeadScreens* screens = nullptr);
   ~SequenceBatch();
   SequenceBatch(const SequenceBatch&) = delete;
   SequenceBatch& operator=(const SequenceBatch&) = delete;
@@ -131,6 +134,7 @@ class SequenceBatch {
   MemoryBudget& budget_;
   const SequenceBatchOptions options_;
   const Activations activations_;
+  HeadScreens* const screens_;
 
   // Of the thread that runs the pass under way.
   Reservation scratch_bytes_;

@@ -50,8 +50,9 @@ absl::Status Session::Prefill(absl::Span<const TokenId> tokens, std::stop_token 
   if (tokens.empty()) return absl::InvalidArgumentError("there are no tokens to append");
   ForgetLogits();
   while (!tokens.empty()) {
-    COTERIE_ASSIGN_OR_RETURN(const int64_t n_appended,
-                             Append({&kv_, tokens, LogitRows::kLast, adapter_.get()}, cancel));
+    COTERIE_ASSIGN_OR_RETURN(
+        const int64_t n_appended,
+        Append({&kv_, tokens, LogitRows::kLast, adapter_.get(), need_}, cancel));
     tokens.remove_prefix(static_cast<size_t>(n_appended));
   }
   logits_ = scratch_.logits();
@@ -68,7 +69,7 @@ absl::Status Session::Decode(TokenId token, absl::Span<const TokenId> proposed) 
   run_.insert(run_.end(), proposed.begin(), proposed.begin() + n_ahead);
   const int64_t n_before = n_tokens();
   const absl::StatusOr<int64_t> n_appended =
-      Append({&kv_, run_, LogitRows::kAll, adapter_.get()}, std::stop_token());
+      Append({&kv_, run_, LogitRows::kAll, adapter_.get(), need_}, std::stop_token());
   run_.resize(static_cast<size_t>(n_appended.value_or(0)));
   COTERIE_RETURN_IF_ERROR(n_appended.status());
   COTERIE_RETURN_IF_ERROR(kv_.Truncate(n_before + 1));

@@ -78,7 +78,11 @@ class Session {
   // proposals do.
   bool has_company() const { return member_ && !member_->IsAlone(); }
 
-  // Logits after the last token, [n_vocab]; empty before the first pass and after Rewind.
+  // Which logits will be looked at, from the next pass on; all of them unless told otherwise.
+  void Want(LogitNeed need) { need_ = need; }
+
+  // Logits after the last token, [n_vocab]; empty before the first pass and after Rewind. Those
+  // that nobody wanted may be -infinity.
   absl::Span<const float> logits() const { return logits_; }
 
   // Forgets all but the first n_tokens.
@@ -107,6 +111,7 @@ class Session {
   KvCache kv_;
   DecoderScratch scratch_;
   absl::Span<const float> logits_;
+  LogitNeed need_;
   // Tokens of the last pass that has some ahead, each with logits in the scratch, and KV behind
   // what kv_ counts: that of the first n_taken_ is counted.
   std::vector<TokenId> run_;

@@ -51,10 +51,13 @@ Assistant::Assistant(Configuration configuration)
     : configuration_(std::move(configuration)),
       pool_(configuration_.threads),
       budget_(configuration_.memory_budget_bytes),
-      batches_(pool_, budget_, configuration_.batch),
+      screens_(budget_),
+      batches_(pool_, budget_, configuration_.batch,
+               configuration_.cache.head_screens ? &screens_ : nullptr),
       source_(std::make_unique<FileBaseSource>()),
       prefixes_(budget_, configuration_.cache.prefix_share,
                 absl::StrCat(configuration_.home, "/prefixes")),
+      expendable_({&screens_, &prefixes_.memory()}),
       cache_(std::make_unique<ExpertCache>(
           budget_, *source_,
           ExpertCacheOptions{.policy = PolicyOf(configuration_.cache.policy),
@@ -62,10 +65,10 @@ Assistant::Assistant(Configuration configuration)
                              .keep_alive = configuration_.cache.keep_alive,
                              .resident_bytes = &ResidentBytes,
                              .on_wait = [this] { training_pause_.Ask(); },
-                             .expendable = &prefixes_.memory(),
+                             .expendable = &expendable_,
                              .trim = [] { malloc_trim(0); }})),
       scheduler_(configuration_.queue, [this] { return LookAtCache(); }) {
-  budget_.SetExpendable(prefixes_.memory());
+  budget_.SetExpendable(expendable_);
   cache_->SetEventSink([this](const CacheEvent& event) { OnCacheEvent(event); });
   adapters_ =
       std::make_unique<AdapterShelf>(configuration_.home, budget_, *cache_,

@@ -262,6 +262,7 @@ class Assistant {
   std::vector<std::string> problems_;
   WorkerPool pool_;
   MemoryBudget budget_;
+  HeadScreens screens_;
   SequenceBatches batches_;
   std::map<std::string, std::unique_ptr<const ChatTemplate>> templates_;  // Overrides, by expert.
   std::unique_ptr<TaughtRouter> router_;
@@ -272,6 +273,7 @@ class Assistant {
   std::atomic<bool> told_of_log_{false};          // That something could not be logged.
   std::unique_ptr<FileBaseSource> source_;
   PrefixShelf prefixes_;
+  ExpendableMemories expendable_;  // Screens, which are quickly made again, before prefixes.
   std::unique_ptr<ExpertCache> cache_;
   std::unique_ptr<AdapterShelf> adapters_;
   RequestScheduler scheduler_;

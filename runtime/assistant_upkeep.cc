@@ -42,7 +42,7 @@ Warmth Assistant::WarmthOf(const BaseId& base, const CacheSnapshot& cache) const
   if (!profile.ok()) return Warmth::kFits;  // It will be refused; nobody has to leave for it.
   const BudgetSnapshot ledger = budget_.Snapshot();
   const int64_t free_bytes =
-      ledger.limit_bytes - ledger.used_bytes + prefixes_.memory().expendable_bytes();
+      ledger.limit_bytes - ledger.used_bytes + expendable_.expendable_bytes();
   const int64_t need_bytes =
       profile->weight_bytes + profile->tokenizer_bytes + ShortAnswerBytes(*profile);
   return need_bytes <= free_bytes ? Warmth::kFits : Warmth::kSwitch;
@@ -64,6 +64,7 @@ void Assistant::NoteSecondChoice(const Route& route) {
 
 void Assistant::Upkeep() {
   cache_->Tick();
+  screens_.DropOrphans();
   prefixes_.LookForForgotten();
   const RequestQueue::Warmths warmth = LookAtCache();
   adapters_->DropIdle([&](const BaseId& base) { return warmth(base) == Warmth::kReady; });
@@ -82,9 +83,12 @@ void Assistant::Upkeep() {
       memory_is_short_ = guard_.is_short();
       if (memory_is_short_) training_pause_.Ask();
       if (advice == PressureGuard::Advice::kEvict) {
-        const bool had_prefixes = prefixes_.memory().expendable_bytes() > 0;
-        prefixes_.memory().TrimTo(0);
-        if (!had_prefixes) cache_->EvictOne(guard_.why());
+        const int64_t bytes = expendable_.expendable_bytes();
+        if (bytes > 0) {
+          expendable_.Reclaim(bytes);
+        } else {
+          cache_->EvictOne(guard_.why());
+        }
       }
     }
   }

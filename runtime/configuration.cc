@@ -89,7 +89,7 @@ absl::Status ReadCache(const toml::table& table, absl::string_view file, const f
                        CacheConfiguration& cache) {
   TableReader reader(table, "[cache]", file);
   reader.AllowOnly({"keep_alive", "policy", "prefetch", "pressure", "prefix_share", "prefix_disk",
-                    "request_log"});
+                    "head_screens", "request_log"});
   reader.ReadTime("keep_alive", /*may_be_forever=*/true, cache.keep_alive);
   std::string policy = "coterie";
   reader.Read("policy", policy);
@@ -102,6 +102,7 @@ absl::Status ReadCache(const toml::table& table, absl::string_view file, const f
   reader.Read("pressure", cache.pressure);
   reader.Read("prefix_share", 0.0, 1.0, cache.prefix_share);
   reader.ReadBytes("prefix_disk", cache.prefix_disk_bytes);
+  reader.Read("head_screens", cache.head_screens);
   reader.Read("request_log", cache.request_log);
   if (!cache.request_log.empty()) cache.request_log = ResolvePath(cache.request_log, folder);
   return reader.status();

@@ -36,6 +36,8 @@ struct CacheConfiguration {
   double prefix_share = 0.125;
   // On disk, in the store, they are kept up to so many bytes; 0: not at all.
   int64_t prefix_disk_bytes = 0;
+  // Copies of output heads in 4 bits that make decoding faster, in memory that is free.
+  bool head_screens = true;
   std::string request_log;  // Absolute; a line per answer for `coterie simulate`; empty: none.
 };
 
@@ -85,7 +87,7 @@ struct ExpertConfiguration {
 //                               # abstain_below
 //   [server]                    # host, port, api_key
 //   [cache]                     # keep_alive = "10m", policy, prefetch, pressure, prefix_share,
-//                               # prefix_disk = "1GB", request_log
+//                               # prefix_disk = "1GB", head_screens, request_log
 //   [queue]                     # max_waiting, max_running, max_batch, batch_wait = "2s"
 //   [learning]                  # log, log_path, log_bytes = "64MB", key_file, retrieval,
 //                               # retrieval_tokens, replay, train_when_idle, idle_minutes,

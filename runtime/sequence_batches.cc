@@ -9,13 +9,14 @@ std::shared_ptr<SequenceBatch> SequenceBatches::Of(const BaseId& base, const Exp
   MutexLock lock(mutex_);
   std::weak_ptr<SequenceBatch>& known = batches_[base];
   if (std::shared_ptr<SequenceBatch> batch = known.lock()) return batch;
-  std::shared_ptr<SequenceBatch> batch(new SequenceBatch(expert, pool_, budget_, options_),
-                                       [this](SequenceBatch* ended) {
-                                         const SequenceBatchStats stats = ended->Stats();
-                                         delete ended;
-                                         MutexLock lock(mutex_);
-                                         ended_ += stats;
-                                       });
+  std::shared_ptr<SequenceBatch> batch(
+      new SequenceBatch(expert, pool_, budget_, options_, Activations::kInt8, screens_),
+      [this](SequenceBatch* ended) {
+        const SequenceBatchStats stats = ended->Stats();
+        delete ended;
+        MutexLock lock(mutex_);
+        ended_ += stats;
+      });
   known = batch;
   return batch;
 }

@@ -7,6 +7,7 @@
 #include "core/threads/mutex.h"
 #include "core/threads/worker_pool.h"
 #include "experts/base_source.h"
+#include "experts/head_screens.h"
 #include "experts/sequence_batch.h"
 
 namespace coterie {
@@ -15,8 +16,10 @@ namespace coterie {
 // the last. Thread-safe; outlives the batches.
 class SequenceBatches {
  public:
-  SequenceBatches(WorkerPool& pool, MemoryBudget& budget, SequenceBatchOptions options)
-      : pool_(pool), budget_(budget), options_(options) {}
+  // The screens, which outlive it, may be null.
+  SequenceBatches(WorkerPool& pool, MemoryBudget& budget, SequenceBatchOptions options,
+                  HeadScreens* screens)
+      : pool_(pool), budget_(budget), options_(options), screens_(screens) {}
 
   // The caller holds a lease on the base, whose model `expert` is, for as long as the batch.
   std::shared_ptr<SequenceBatch> Of(const BaseId& base, const Expert& expert);
@@ -28,6 +31,7 @@ class SequenceBatches {
   WorkerPool& pool_;
   MemoryBudget& budget_;
   const SequenceBatchOptions options_;
+  HeadScreens* const screens_;
 
   mutable Mutex mutex_;
   std::map<BaseId, std::weak_ptr<SequenceBatch>> batches_ ABSL_GUARDED_BY(mutex_);

@@ -16,8 +16,8 @@ namespace coterie {
 
 absl::string_view PurposeName(Purpose purpose) {
   static constexpr std::array<absl::string_view, kPurposeCount> kNames = {
-      "expert_weights", "tokenizer", "kv_cache", "prefix_cache", "adapter",
-      "router",         "training",  "scratch",  "unreturned"};
+      "expert_weights", "tokenizer", "kv_cache", "prefix_cache", "head_screen",
+      "adapter",        "router",    "training", "scratch",      "unreturned"};
   return kNames[static_cast<size_t>(purpose)];
 }
 

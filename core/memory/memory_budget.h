@@ -18,13 +18,14 @@ enum class Purpose : uint8_t {
   kTokenizer,
   kKvCache,
   kPrefixCache,
+  kHeadScreen,
   kAdapter,
   kRouter,
   kTraining,
   kScratch,
   kUnreturned,  // Given back, but measured to be still resident.
 };
-inline constexpr int kPurposeCount = 9;
+inline constexpr int kPurposeCount = 10;
 
 // Stable lower-case name, as in statistics: "expert_weights", "kv_cache", ...
 absl::string_view PurposeName(Purpose purpose);

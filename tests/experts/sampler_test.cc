@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <map>
 #include <numeric>
@@ -296,6 +297,53 @@ TEST(SamplerTest, MinusInfinityIsNeverDrawn) {
   options = Plain();
   options.top_p = 0.99f;
   EXPECT_THAT(IdsDrawn(options, logits), ElementsAre(200, 299));
+}
+
+// What HeadScreen relies on: the logits that do not decide may as well be -infinity.
+TEST(SamplerTest, OnlyTheLogitsThatDecideAreLookedAt) {
+  constexpr int64_t kVocab = 3000;
+  std::mt19937 random(5);
+  std::normal_distribution<float> normal(0.0f, 2.0f);
+  for (const SamplingOptions& options :
+       {SamplingOptions{.temperature = 0, .seed = 1}, SamplingOptions{.seed = 2},
+        SamplingOptions{.temperature = 2, .top_k = 5, .top_p = 1, .min_p = 0, .seed = 3},
+        SamplingOptions{.repetition_penalty = 1.5f, .repetition_window = 20, .seed = 4},
+        SamplingOptions{.temperature = 0, .repetition_penalty = 1.5f, .seed = 5}}) {
+    auto whole = Sampler::Create(options, kVocab);
+    auto screened = Sampler::Create(options, kVocab);
+    ASSERT_THAT(whole, testing::IsOk());
+    ASSERT_THAT(screened, testing::IsOk());
+    const int64_t n_decisive = whole->n_decisive();
+    ASSERT_GT(n_decisive, 0);
+    ASSERT_LT(n_decisive, 200);
+    for (int i = 0; i < 200; ++i) {
+      std::vector<float> logits(kVocab);
+      for (float& logit : logits) logit = normal(random);
+      for (int j = 0; j < 30; ++j) logits[static_cast<size_t>(j)] += 6;  // Drawn again and again.
+      std::vector<float> sorted = logits;
+      std::nth_element(sorted.begin(), sorted.begin() + n_decisive - 1, sorted.end(),
+                       std::greater<float>());
+      std::vector<float> best = logits;
+      for (float& logit : best) {
+        if (logit < sorted[static_cast<size_t>(n_decisive - 1)]) logit = -kInfinity;
+      }
+      const auto token = whole->Sample(logits), same = screened->Sample(best);
+      ASSERT_THAT(token, testing::IsOk());
+      ASSERT_THAT(same, testing::IsOk());
+      ASSERT_EQ(token->id, same->id) << "draw " << i;
+    }
+  }
+}
+
+TEST(SamplerTest, AllLogitsDecideWhereTheirSumOrTheirOrderIsWanted) {
+  for (const SamplingOptions& options :
+       {SamplingOptions{.top_k = 0, .seed = 1}, SamplingOptions{.top_k = 3000, .seed = 1},
+        SamplingOptions{.temperature = 0, .seed = 1, .n_logprobs = 0},
+        SamplingOptions{.repetition_penalty = 0.9f, .seed = 1}}) {
+    auto sampler = Sampler::Create(options, 3000);
+    ASSERT_THAT(sampler, testing::IsOk());
+    EXPECT_EQ(sampler->n_decisive(), 0);
+  }
 }
 
 TEST(SamplerTest, BrokenLogitsAreAnErrorAndNotAToken) {

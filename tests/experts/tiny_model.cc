@@ -219,6 +219,25 @@ class Reference {
   std::vector<std::vector<std::vector<Row>>> keys_, values_;  // [layer][token][head]
 };
 
+// Blocks of 32: f16 d, then values / d.
+std::vector<uint8_t> ToQ8_0(const std::vector<float>& values) {
+  std::vector<uint8_t> blocks;
+  for (size_t begin = 0; begin < values.size(); begin += 32) {
+    float largest = 0;
+    for (size_t i = begin; i < begin + 32; ++i) largest = std::max(largest, std::fabs(values[i]));
+    const float d = static_cast<float>(RoundToF16(largest / 127));
+    uint16_t half = 0;
+    RunnableKernels()[0]->f32_to_f16(&d, 1, &half);
+    blocks.push_back(static_cast<uint8_t>(half));
+    blocks.push_back(static_cast<uint8_t>(half >> 8));
+    for (size_t i = begin; i < begin + 32; ++i) {
+      const float step = d == 0 ? 0 : std::clamp(std::round(values[i] / d), -127.0f, 127.0f);
+      blocks.push_back(static_cast<uint8_t>(static_cast<int8_t>(step)));
+    }
+  }
+  return blocks;
+}
+
 absl::Span<const uint8_t> BytesOf(const std::vector<float>& values) {
   return {reinterpret_cast<const uint8_t*>(values.data()), values.size() * sizeof(float)};
 }
@@ -436,13 +455,20 @@ std::vector<int32_t> TinyIds(int64_t n, uint32_t seed) {
 }
 
 std::string WriteGguf(const TinyModel& model, const fs::path& folder, const std::string& name,
-                      int n_parts) {
+                      int n_parts, TensorType head) {
   std::vector<GgufWriter> writers(static_cast<size_t>(n_parts));
   SetKeys(model.spec, writers[0]);
+  const std::string head_name =
+      model.tensors.contains("output.weight") ? "output.weight" : "token_embd.weight";
+  const std::vector<uint8_t> rounded_head = ToQ8_0(model.tensors.at(head_name).values);
   size_t i = 0;
   for (const auto& [tensor_name, tensor] : model.tensors) {
-    writers[i++ * writers.size() / model.tensors.size()].AddTensor(
-        tensor_name, TensorType::kF32, tensor.shape, BytesOf(tensor.values));
+    GgufWriter& writer = writers[i++ * writers.size() / model.tensors.size()];
+    if (tensor_name == head_name && head == TensorType::kQ8_0) {
+      writer.AddTensor(tensor_name, head, tensor.shape, rounded_head);
+    } else {
+      writer.AddTensor(tensor_name, TensorType::kF32, tensor.shape, BytesOf(tensor.values));
+    }
   }
   if (n_parts == 1) {
     const std::string path = (folder / (name + ".gguf")).string();

@@ -45,9 +45,10 @@ std::vector<float> LogitsOf(const ModelFiles& files, const std::vector<int32_t>&
 // Some ids of the tiny vocabulary.
 std::vector<int32_t> TinyIds(int64_t n, uint32_t seed = 2);
 
-// Writes NAME.gguf, or with n_parts > 1 its parts, and returns the path to open.
+// Writes NAME.gguf, or with n_parts > 1 its parts, and returns the path to open. The head as F32 or
+// rounded to Q8_0.
 std::string WriteGguf(const TinyModel& model, const std::filesystem::path& folder,
-                      const std::string& name, int n_parts = 1);
+                      const std::string& name, int n_parts = 1, TensorType head = TensorType::kF32);
 
 // config.json and tensors as Hugging Face would store them, in n_shards files; no tokenizer.
 void WriteHuggingFaceFolder(const TinyModel& model, const std::filesystem::path& folder,

@@ -96,6 +96,7 @@ TEST(ConfigurationTest, TheUseOfMemoryIsConfigured) {
     pressure = false
     prefix_share = 0.25
     prefix_disk = "1GB"
+    head_screens = false
     request_log = "log/requests.jsonl"
     [queue]
     max_waiting = 3
@@ -121,6 +122,7 @@ TEST(ConfigurationTest, TheUseOfMemoryIsConfigured) {
   EXPECT_FALSE(c.cache.pressure);
   EXPECT_EQ(c.cache.prefix_share, 0.25);
   EXPECT_EQ(c.cache.prefix_disk_bytes, 1'000'000'000);
+  EXPECT_FALSE(c.cache.head_screens);
   EXPECT_EQ(c.cache.request_log, "/etc/log/requests.jsonl");
   EXPECT_EQ(c.queue.max_waiting, 3);
   EXPECT_EQ(c.queue.max_running, 2);
