@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <thread>
 
 #include "core/memory/aligned_buffer.h"
 
@@ -128,6 +129,24 @@ double MacsPerSecond(WorkerPool& pool, int64_t (*multiply)(int64_t n)) {
 }
 
 }  // namespace
+
+double MeasureCoreToCoreSeconds() {
+  constexpr int kRounds = 100'000;
+  std::atomic<int> turn{0};
+  const auto hand_over = [&turn](int first) {
+    for (int i = first; i < 2 * kRounds; i += 2) {
+      while (turn.load(std::memory_order_acquire) != i) continue;
+      turn.store(i + 1, std::memory_order_release);
+    }
+  };
+  return BestSeconds(3,
+                     [&] {
+                       turn = 0;
+                       const std::jthread other([&] { hand_over(1); });
+                       hand_over(0);
+                     }) /
+         (2 * kRounds);
+}
 
 double MeasureReadBytesPerSecond(WorkerPool& pool) {
   constexpr int64_t kBytes = int64_t{1} << 29, kPieces = 64;

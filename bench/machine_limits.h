@@ -12,6 +12,10 @@ namespace coterie {
 // the best of several passes.
 double MeasureReadBytesPerSecond(WorkerPool& pool);
 
+// How long what one core wrote takes to reach another: one way of a value that two threads hand to
+// each other. Says whether the cores share a cache; on virtual machines that changes by the minute.
+double MeasureCoreToCoreSeconds();
+
 // Multiply-adds per second out of registers, all workers together, with the best instruction the
 // CPU has; 0 where it has none. f32: FMA of AVX-512 or AVX2; bf16: vdpbf16ps.
 double MeasureF32MacsPerSecond(WorkerPool& pool);

@@ -79,6 +79,7 @@ int PrintLimits() {
   const nlohmann::json out = {{"isa", std::string(Kernels().isa)},
                               {"threads", pool.n_workers()},
                               {"read_bytes_per_second", MeasureReadBytesPerSecond(pool)},
+                              {"core_to_core_seconds", MeasureCoreToCoreSeconds()},
                               {"int8_macs_per_second", MeasureInt8MacsPerSecond(pool)},
                               {"bf16_macs_per_second", MeasureBF16MacsPerSecond(pool)},
                               {"f32_macs_per_second", MeasureF32MacsPerSecond(pool)}};

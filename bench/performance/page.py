@@ -13,7 +13,7 @@ from performance.rows import Row
 PARTS = (
     ("Prefill and decode", ("prefill", "decode 64", "decode at", "eight")),
     ("First tokens and switches", ("first token", "switch", "system prompt")),
-    ("Evenness, adapters, memory", ("time between", "decode cost", "resident beyond")),
+    ("Evenness, adapters, memory", ("time between", "decode cost", "resident beyond", "screen")),
 )
 
 # Around the part of a page that a command writes.
@@ -68,7 +68,9 @@ def text(machine: dict[str, Any], rows: Sequence[Row], command: str) -> str:
         f"Written by `{command}`: run it to have your machine's. Every sample is in",
         "[performance.json](performance.json). llama.cpp is that of llama-cpp-python, built for",
         "this CPU, on the same files with the same threads, in turn (A B A B). A bar is a multiple",
-        "of llama.cpp or a most; in decoding it is no more than 92 % of what reading allows.",
+        "of llama.cpp or a most; in decoding it is no more than 92 % of what reading all weights",
+        "allows, which llama.cpp does for each token and coterie need not ([screening.md]"
+        "(screening.md)).",
         "",
         *machine_table(machine),
     ]
@@ -98,6 +100,7 @@ def machine_table(machine: dict[str, Any]) -> list[str]:
         f"| CPU | {machine['cpu']} |",
         f"| instruction set, threads | {machine['isa']}, {machine['threads']} |",
         f"| read bandwidth | {machine['read_bytes_per_second'] / 1e9:.1f} GB/s |",
+        f"| from one core to the other | {machine['core_to_core_seconds'] * 1e9:.0f} ns |",
         f"| multiply-adds out of registers | int8 {gmacs['int8']:.0f}, bf16 {gmacs['bf16']:.0f},"
         f" f32 {gmacs['f32']:.0f} GMAC/s |",
         f"| commit | {machine['commit']} |",

@@ -45,12 +45,22 @@ def measure(model: str, path: Path, peer: Peer, rounds: int) -> list[Row]:
         )
 
     prefill = row(f"prefill {PROMPT}", 0, "prefill_tokens_per_second", prefill_bar)
-    decode = row(f"decode {GENERATED}", 0, "decode_tokens_per_second", decode_bar)
-    deep = row(f"decode at depth {DEPTH}", 1, "decode_tokens_per_second", depth_bar)
+    # As answers are written by default: drawn from the largest logits. Greedy ones need fewer of
+    # them, others all.
+    decode = row(f"decode {GENERATED}", 0, "drawn_tokens_per_second", decode_bar)
+    deep = row(f"decode at depth {DEPTH}", 1, "drawn_tokens_per_second", depth_bar)
+    others = [
+        row(f"{what} {which}", i, key, None)
+        for i, what in enumerate((f"decode {GENERATED}", f"decode at depth {DEPTH}"))
+        for which, key in (
+            ("greedy", "greedy_tokens_per_second"),
+            ("every logit", "decode_tokens_per_second"),
+        )
+    ]
     first = runs[0][0]
     prefill.limit = first["int8_macs_per_second"] / first["macs_per_token"]
     prefill.limited_by = "int8 rate"
-    for decoding in (decode, deep):
+    for decoding in (decode, deep, *others):
         bandwidth = max(run["read_bytes_per_second"] for run in runs[0])
         decoding.limit = bandwidth / first["read_bytes_per_token"]
         decoding.limited_by = "read bandwidth"
@@ -59,7 +69,10 @@ def measure(model: str, path: Path, peer: Peer, rounds: int) -> list[Row]:
         for run in runs[0]
     ]
     cost = Row(model, "decode cost of a rank-8 adapter", "", adapted, [], MAX_ADAPTER_COST, "lower")
-    return [prefill, decode, deep, cost, *one_process(model, path)]
+    screen = Row(
+        model, "screen of the head, in free memory", "MB", [first["screen_bytes"] / 1e6], [], None
+    )
+    return [prefill, decode, deep, *others, cost, screen, *one_process(model, path)]
 
 
 def one_process(model: str, path: Path) -> list[Row]:
