@@ -3,7 +3,8 @@
 #   make test          builds and runs every test
 #   make test-peers    adapters and gradients against PEFT and llama.cpp: PEER=PYTHON, see docs/adapters.md
 #   make test-torch    the trainer on LibTorch against the CPU's: TORCH=PYTHON, see docs/gpu.md
-#   make bench         measures; PEER=PYTHON sets llama.cpp beside it, WRITE=docs writes docs/performance.md
+#   make bench         measures beside llama.cpp, which it builds first; WRITE=docs writes docs/performance.md;
+#                      PEER=none measures alone, PEER=PYTHON beside the llama-cpp-python of that interpreter
 #   make replay        replays traces of requests; LLAMA_SERVER=PROGRAM sets llama.cpp's server beside it, and
 #                      WRITE=docs writes docs/replay.md
 #   make fuzz          runs every fuzzer for a minute (SECONDS=...)
@@ -63,8 +64,17 @@ test-torch: setup
 	@cmake --build build/torch --target torch_trainer_tests -j $(JOBS)
 	@COTERIE_TORCH_DEVICE=$(or $(DEVICE),torch:cpu) ctest --test-dir build/torch -L torch --output-on-failure
 
-bench: build models
-	@.venv/bin/python bench/run.py $(if $(PEER),--peer $(PEER)) $(if $(WRITE),--write $(WRITE) --random)
+# llama.cpp, built for this CPU: ten minutes on two cores, once.
+BUILT_PEER := build/peer/bin/python
+$(BUILT_PEER):
+	@echo "building llama.cpp to measure beside (PEER=none: without)"
+	@python3 -m venv build/peer
+	@build/peer/bin/pip install -q llama-cpp-python==0.3.36 || { rm -rf build/peer; exit 1; }
+
+BENCH_PEER := $(or $(PEER),$(BUILT_PEER))
+bench: install models $(filter $(BUILT_PEER),$(BENCH_PEER))
+	@.venv/bin/python bench/run.py $(if $(filter none,$(BENCH_PEER)),,--peer $(BENCH_PEER)) \
+	  $(if $(WRITE),--write $(WRITE) --random)
 
 replay: build models
 	@.venv/bin/python bench/replay.py $(if $(LLAMA_SERVER),--llama-server $(LLAMA_SERVER)) \

@@ -2,7 +2,7 @@
 
     make replay                                  coterie: its own policy, LRU, and Belady computed
     make replay LLAMA_SERVER=PROGRAM             beside llama-server in router mode
-    make replay LLAMA_SERVER=PROGRAM WRITE=docs  and writes the tables of replay.md, and replay.json
+    make replay LLAMA_SERVER=PROGRAM WRITE=docs  and writes replay.md's tables, replay.json and .png
 
 A trace is a file of bench/workloads/. Programs take turns on it, each started anew, with page
 caches warm; every request is streamed over HTTP, and its first token is the first text that
@@ -26,7 +26,7 @@ from typing import Any
 from coterie import workload
 from coterie.byte_size import format_bytes
 from coterie.store import Store
-from performance import machine, page, traces
+from performance import machine, page, switch_plot, traces
 from performance.servers import Coterie, LlamaServer
 from performance.traces import Replayed, Trace
 
@@ -148,13 +148,16 @@ def section(result: dict[str, Any]) -> list[str]:
     ]
 
 
-def write(folder: Path, about: dict[str, Any], results: Sequence[dict[str, Any]]) -> None:
+def write(
+    folder: Path, about: dict[str, Any], chosen: Sequence[Trace], results: Sequence[dict[str, Any]]
+) -> None:
     lines = page.machine_table(about)
     for result in results:
         lines += ["", *section(result)[:-1]]
     page.replace_part(folder / "replay.md", lines)
     content = {"machine": about, "traces": results}
     (folder / "replay.json").write_text(json.dumps(content, indent=1) + "\n")
+    switch_plot.plot(folder / "replay.png", chosen[: len(results)], results)
 
 
 def parse() -> argparse.Namespace:
@@ -164,7 +167,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2, help="of each program; 2")
     parser.add_argument("--json", action="store_true", help="all samples, on stdout")
-    parser.add_argument("--write", type=Path, metavar="FOLDER", help="replay.md and .json there")
+    parser.add_argument(
+        "--write", type=Path, metavar="FOLDER", help="replay.md, .json and .png there"
+    )
     return parser.parse_args()
 
 
@@ -192,7 +197,7 @@ def main() -> int:
         )
         results.append(result)
         if options.write:
-            write(options.write, about, results)
+            write(options.write, about, chosen, results)
     if options.json:
         print(json.dumps({"machine": about, "traces": results}, indent=1))
     return 0

@@ -1,8 +1,9 @@
 """Measures the table of docs/performance.md on this machine.
 
-    make bench                              coterie alone
-    make bench PEER=PYTHON                  beside llama.cpp: PYTHON has llama-cpp-python
-    make bench PEER=PYTHON WRITE=docs       and writes performance.md, .json and .png there
+    make bench                  builds llama.cpp, and measures beside it
+    make bench WRITE=docs       and writes performance.md, .json and .png there
+    make bench PEER=PYTHON      beside the llama.cpp of a Python that has llama-cpp-python
+    make bench PEER=none        coterie alone
 
 It takes an hour. What is written there already of the same commit and CPU stays, samples add up:
 a run of some models, sections or rounds may follow another.
@@ -68,7 +69,7 @@ def main() -> int:
     if options.random and tokenizer is None:
         print("--random takes a tokenizer from: coterie pull smollm2-135m", file=sys.stderr)
         return 1
-    command = "make bench PEER=PYTHON WRITE=docs" if options.peer else "make bench WRITE=docs"
+    command = "make bench WRITE=docs" if options.peer else "make bench PEER=none WRITE=docs"
     rows: list[Row] = []
     about = machine.describe()
     print("\n".join(page.machine_table(about)), flush=True)

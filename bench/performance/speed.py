@@ -40,7 +40,8 @@ def measure(model: str, path: Path, peer: Peer, rounds: int) -> list[Row]:
             what,
             "tokens/s",
             [run[key] for run in runs[i]],
-            [run[key] for run in theirs[i]],
+            # llama.cpp has one way to decode.
+            [run.get(key, run["decode_tokens_per_second"]) for run in theirs[i]],
             bar,
         )
 

@@ -10,8 +10,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
 
-from performance import page
+from performance import page, switch_plot
 from performance.rows import Row
+from performance.traces import Asked, Trace
 
 MACHINE: dict[str, Any] = {
     "cpu": "a CPU",
@@ -50,3 +51,11 @@ def test_samples_of_another_commit_or_cpu_do_not(folder: Path, other: dict[str, 
 
 def test_a_first_page_has_nothing_before_it(tmp_path: Path) -> None:
     assert page.earlier(tmp_path, MACHINE) == []
+
+
+def test_switches_are_requests_to_another_expert_than_the_one_before() -> None:
+    requests = [Asked(i, name, "", 1) for i, name in enumerate(["a", "a", "b", "b", "a"])]
+    at = switch_plot.switches(Trace("some", "", ["a", "b"], 1, requests))
+    assert at == [2, 4]
+    replays = [{"first_token_ms": [9.0, 9.0, ms, 9.0, 2 * ms]} for ms in (1.0, 2.0, 6.0)]
+    assert switch_plot.first_tokens(replays, at) == [2.0, 4.0]
