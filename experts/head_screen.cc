@@ -1,6 +1,7 @@
 #include "experts/head_screen.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <functional>
 #include <limits>

@@ -1,10 +1,9 @@
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <vector>
 
-#include "absl/types/span.h"
+#include "absl/functional/function_ref.h"
 
 #include "core/kernels/kernels.h"
 #include "core/memory/aligned_buffer.h"
@@ -29,7 +28,7 @@ struct WorkerAreas {
   uint8_t* of(int worker) const { return base + worker * bytes; }
 };
 
-// A copy of an output head in 4 bits (Q4_0), read instead of the head to find the few rows whose
+// A copy of an output head in 4 bits, read instead of the head to find the few rows whose
 // logits can be among the largest; only those are computed from the head itself, bit for bit as
 // otherwise. Nothing is guessed: with W = S + E, S the copy,
 //   |w x - s x| = |e x| <= ||e m|| ||x / m||     for each row and any metric m > 0 (Cauchy-Schwarz)
