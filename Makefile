@@ -72,7 +72,7 @@ $(BUILT_PEER):
 	@build/peer/bin/pip install -q llama-cpp-python==0.3.36 || { rm -rf build/peer; exit 1; }
 
 BENCH_PEER := $(or $(PEER),$(BUILT_PEER))
-bench: install models $(filter $(BUILT_PEER),$(BENCH_PEER))
+bench: build models $(filter $(BUILT_PEER),$(BENCH_PEER))
 	@.venv/bin/python bench/run.py $(if $(filter none,$(BENCH_PEER)),,--peer $(BENCH_PEER)) \
 	  $(if $(WRITE),--write $(WRITE) --random)
 
