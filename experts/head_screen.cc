@@ -45,7 +45,7 @@ int64_t Place(int64_t n_rows, int64_t n_cols, int64_t n_groups, uint8_t* base, L
   return areas.used();
 }
 
-int64_t GroupsOf(int64_t n_rows, int64_t group) { return (n_rows + group - 1) / group; }
+int64_t CeilOf(int64_t n, int64_t size) { return (n + size - 1) / size; }
 
 }  // namespace
 
@@ -59,13 +59,13 @@ bool HeadScreen::Pays(const MatrixView& head) {
 
 int64_t HeadScreen::Bytes(const MatrixView& head) {
   Layout measured;
-  return Place(head.n_rows, head.n_cols, GroupsOf(head.n_rows, kGroup), nullptr, measured);
+  return Place(head.n_rows, head.n_cols, CeilOf(head.n_rows, kGroup), nullptr, measured);
 }
 
 HeadScreen::HeadScreen(const MatrixView& head)
     : n_rows_(head.n_rows),
       n_cols_(head.n_cols),
-      n_groups_(GroupsOf(head.n_rows, kGroup)),
+      n_groups_(CeilOf(head.n_rows, kGroup)),
       buffer_(Bytes(head)) {
   buffer_.PreferLargePages();
   Layout at;
@@ -87,8 +87,8 @@ void HeadScreen::Advance(const MatrixView& head, const float* x, WorkerPool& poo
     return;
   }
   const int64_t begin = n_rounded_;
-  const int64_t end = std::min(n_rows_, begin + GroupsOf(n_rows_, kSteps));
-  const int64_t n_pieces = GroupsOf(end - begin, kGroup);
+  const int64_t end = std::min(n_rows_, begin + CeilOf(n_rows_, kSteps));
+  const int64_t n_pieces = CeilOf(end - begin, kGroup);
   pool.Run(n_pieces, [&](int64_t piece, int worker) {
     const int64_t first = begin + piece * kGroup;
     RoundRows(head, first, std::min(end, first + kGroup), areas.of(worker));
@@ -171,8 +171,8 @@ void HeadScreen::ForRuns(
     int64_t n, WorkerPool& pool,
     absl::FunctionRef<void(int64_t begin, int64_t end, int worker)> body) const {
   const int64_t wanted_runs = 8 * pool.n_workers();
-  const int64_t rows = GroupsOf(GroupsOf(n, kGroup), wanted_runs) * kGroup;
-  pool.Run(GroupsOf(n, rows), [&](int64_t run, int worker) {
+  const int64_t rows = CeilOf(CeilOf(n, kGroup), wanted_runs) * kGroup;
+  pool.Run(CeilOf(n, rows), [&](int64_t run, int worker) {
     body(run * rows, std::min(n, (run + 1) * rows), worker);
   });
 }
@@ -181,7 +181,7 @@ void HeadScreen::ForRuns(
 // that is as high, and their rows that look best are computed to see how high they are.
 float HeadScreen::Threshold(const MatrixView& head, LogitNeed need, const QuantizedActivations& x,
                             float x_length, uint8_t* area, const float* logits) {
-  const int64_t n_groups = GroupsOf(need.n_tokens, kGroup);
+  const int64_t n_groups = CeilOf(need.n_tokens, kGroup);
   std::copy(low_, low_ + n_groups, order_);
   float* const kth = order_ + (need.n_best - 1);
   std::nth_element(order_, kth, order_ + n_groups, std::greater<float>());
@@ -262,7 +262,7 @@ void HeadScreen::ComputeAbove(const MatrixView& head, float threshold,
 bool HeadScreen::Screen(const MatrixView& head, LogitNeed need, const QuantizedActivations& x,
                         WorkerPool& pool, const WorkerAreas& areas, float* logits) {
   need.n_tokens = std::min(need.n_tokens, n_rows_);
-  if (need.n_best > GroupsOf(need.n_tokens, kGroup)) return false;
+  if (need.n_best > CeilOf(need.n_tokens, kGroup)) return false;
   Pause& pause = need.n_best == 1 ? greedy_pause_ : pause_;
   if (pause.n_left > 0) {
     --pause.n_left;

@@ -56,12 +56,6 @@ std::shared_ptr<HeadScreens::Entry> HeadScreens::MakeLocked(const Expert& expert
   return entry;
 }
 
-void HeadScreens::WaitLocked(const std::vector<std::shared_ptr<Entry>>& taken) {
-  for (const std::shared_ptr<Entry>& entry : taken) {
-    while (entry->is_used) changed_.Wait(mutex_);
-  }
-}
-
 void HeadScreens::DropOrphans() {
   std::vector<std::shared_ptr<Entry>> orphans;  // Freed after the lock.
   MutexLock lock(mutex_);
@@ -79,15 +73,15 @@ std::vector<Reservation> HeadScreens::Reclaim(int64_t bytes_needed) {
   std::vector<std::shared_ptr<Entry>> taken;
   {
     MutexLock lock(mutex_);
-    int64_t held_bytes = 0;
-    for (const auto& [expert, entry] : entries_) held_bytes += entry->charge.bytes();
-    if (held_bytes < bytes_needed) return {};
+    if (HeldBytesLocked() < bytes_needed) return {};
     while (bytes_needed > 0) {
       taken.push_back(std::move(entries_.begin()->second));
       entries_.erase(entries_.begin());
       bytes_needed -= taken.back()->charge.bytes();
     }
-    WaitLocked(taken);
+    for (const std::shared_ptr<Entry>& entry : taken) {
+      while (entry->is_used) changed_.Wait(mutex_);
+    }
   }
   std::vector<Reservation> freed;
   for (const std::shared_ptr<Entry>& entry : taken) {
@@ -99,6 +93,10 @@ std::vector<Reservation> HeadScreens::Reclaim(int64_t bytes_needed) {
 
 int64_t HeadScreens::expendable_bytes() const {
   MutexLock lock(mutex_);
+  return HeldBytesLocked();
+}
+
+int64_t HeadScreens::HeldBytesLocked() const {
   int64_t bytes = 0;
   for (const auto& [expert, entry] : entries_) bytes += entry->charge.bytes();
   return bytes;

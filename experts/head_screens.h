@@ -49,9 +49,7 @@ class HeadScreens : public ExpendableMemory {
 
   std::shared_ptr<Entry> Take(const Expert& expert);
   std::shared_ptr<Entry> MakeLocked(const Expert& expert) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Waits until no pass uses what was taken out.
-  void WaitLocked(const std::vector<std::shared_ptr<Entry>>& taken)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  int64_t HeldBytesLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   MemoryBudget& budget_;
   const int64_t least_head_bytes_;
