@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from matplotlib import pyplot
 from performance.rows import Row
 
 PARTS = (
@@ -135,14 +136,6 @@ def table(rows: Sequence[Row]) -> list[str]:
 
 def plot(path: Path, rows: Sequence[Row]) -> None:
     """Bars of speed as times llama.cpp, with the limit of the machine behind them."""
-    try:
-        import matplotlib
-    except ImportError:
-        print("no plot: it wants matplotlib")
-        return
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     beside = [row for row in rows if row.theirs and row.unit == "tokens/s"]
     if not beside:
         return

@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from matplotlib import pyplot
 from performance.traces import Trace
 
 
@@ -23,14 +24,6 @@ def first_tokens(replays: Sequence[dict[str, Any]], requests: Sequence[int]) -> 
 
 
 def plot(path: Path, traces: Sequence[Trace], results: Sequence[dict[str, Any]]) -> None:
-    try:
-        import matplotlib
-    except ImportError:
-        print("no plot: it wants matplotlib")
-        return
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     figure, axes = pyplot.subplots(1, len(traces), figsize=(3.2 * len(traces), 3), squeeze=False)
     for trace, result, its_axes in zip(traces, results, axes[0], strict=True):
         at = switches(trace)

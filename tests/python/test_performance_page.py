@@ -31,7 +31,7 @@ MEMORY = Row("small", "resident beyond tensors", "MB", [20.0], [], 60.0, "lower"
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(page, "plot", lambda *_: None)  # Needs matplotlib.
+    monkeypatch.setattr(page, "plot", lambda *_: None)  # Slow.
     page.write(tmp_path, MACHINE, [PREFILL, MEMORY], "make bench")
     return tmp_path
 

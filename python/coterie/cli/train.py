@@ -191,7 +191,7 @@ def _ask_again(
 def draw_losses(losses: list[float], file: Path) -> None:
     """The loss of each step as a picture. ImportError says how to get matplotlib."""
     try:
-        import matplotlib  # type: ignore[import-not-found]
+        import matplotlib
     except ImportError:
         raise ImportError("plots need matplotlib: pip install matplotlib") from None
     matplotlib.use("Agg")
