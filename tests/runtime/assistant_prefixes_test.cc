@@ -55,6 +55,7 @@ class AssistantPrefixesTest : public ::testing::Test {
     Configuration configuration = *Configuration::Default();
     configuration.home = folder_.path();
     configuration.memory_budget_bytes = kBudget;
+    configuration.threads = 2;  // Working memory grows with them, and budgets are tight here.
     configuration.router_path = COTERIE_DEFAULT_ROUTER;
     configuration.cache.pressure = false;  // What else this machine does decides nothing here.
     configuration.cache.prefix_share = share;
