@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 def main() -> None:
     plan = json.load(sys.stdin)
-    torch.manual_seed(0)
+    torch.manual_seed(plan["seed"])
     torch.set_num_threads(os.cpu_count() or 1)
     folder, file = os.path.split(os.path.realpath(plan["model"]))
     tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=file)
