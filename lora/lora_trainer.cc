@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "core/base/status_macros.h"
+#include "lora/stable_hash.h"
 
 namespace coterie {
 namespace {
@@ -45,9 +46,6 @@ LoraTrainer::LoraTrainer(const ArchSpec& spec, const TrainerOptions& options, co
 absl::Status LoraTrainer::CheckOptions(const ArchSpec& spec, const TrainerOptions& options,
                                        int64_t max_tokens) {
   COTERIE_RETURN_IF_ERROR(LoraPlan::Check(spec, options));
-  if (options.dropout > 0) {
-    return absl::UnimplementedError("dropout is not supported by this trainer; leave it at 0");
-  }
   if (max_tokens < 2 || max_tokens > kMaxPassTokens) {
     return absl::InvalidArgumentError(absl::StrCat("a training pass holds 2 to ", kMaxPassTokens,
                                                    " tokens: max_tokens=", max_tokens));
@@ -190,6 +188,12 @@ absl::StatusOr<double> LoraTrainer::Learn(Pass& pass, absl::Span<const TrainingE
   return loss;
 }
 
+// Another mask for each pass of each step, the same whenever the step is taken again.
+Dropout LoraTrainer::DropoutOf(size_t pass) const {
+  const uint64_t step = MixBits(options_.seed + static_cast<uint64_t>(n_steps_) * Dropout::kStep);
+  return {options_.dropout, step + pass};
+}
+
 absl::StatusOr<StepReport> LoraTrainer::Step(absl::Span<const TrainingExample> batch,
                                              std::stop_token cancel) {
   if (batch.empty()) return absl::InvalidArgumentError("a training step needs an example");
@@ -210,7 +214,9 @@ absl::StatusOr<StepReport> LoraTrainer::Step(absl::Span<const TrainingExample> b
   const BatchTotals totals =
       BatchTotals::Of(batch, static_cast<double>(options_.preference_weight));
   COTERIE_RETURN_IF_ERROR(ClearGradients());
-  for (Pass& pass : passes) {
+  for (size_t i = 0; i < passes.size(); ++i) {
+    Pass& pass = passes[i];
+    pass.rows.dropout = DropoutOf(i);
     COTERIE_ASSIGN_OR_RETURN(const double loss, Learn(pass, batch, totals, cancel));
     report.loss += loss;
     report.n_target_tokens += pass.rows.n_loss_rows();
@@ -310,11 +316,13 @@ absl::Status LoraTrainer::LoadDeltas(absl::Span<const LinearDelta> deltas) {
 }
 
 std::string LoraTrainer::Fingerprint() const {
-  std::string text =
-      absl::StrCat(Kind(), ";", options_.rank, ";", options_.alpha, ";", options_.rslora, ";",
-                   options_.top_layers, ";", options_.seed, ";", options_.learning_rate, ";",
-                   options_.warmup_steps, ";", options_.total_steps, ";", is_bf16(), ";",
-                   PrecisionName(options_.precision), ";");
+  std::string text = absl::StrCat(
+      Kind(), ";", options_.rank, ";", options_.alpha, ";", options_.rslora, ";",
+      options_.top_layers, ";", options_.seed, ";", options_.learning_rate, ";",
+      options_.warmup_steps, ";", options_.total_steps, ";", is_bf16(), ";",
+      PrecisionName(options_.precision), ";", options_.dropout, ";", options_.clip_norm, ";",
+      options_.weight_decay, ";", options_.beta1, ";", options_.beta2, ";", options_.epsilon, ";",
+      options_.preference_beta, ";", options_.preference_weight, ";");
   for (const LoraPair& pair : plan_.pairs()) {
     absl::StrAppend(&text, pair.layer, LayerLinearName(pair.linear), pair.shape.in, "x",
                     pair.shape.out, ";");

@@ -103,6 +103,7 @@ class LoraTrainer : public Trainer {
   static void AddMember(const TrainingSequence& sequence, size_t example, bool is_instead,
                         Pass& pass);
   absl::Status Run(Pass& pass, PassKind kind, const std::stop_token& stop);
+  Dropout DropoutOf(size_t pass) const;
   absl::StatusOr<double> Learn(Pass& pass, absl::Span<const TrainingExample> batch,
                                const BatchTotals& totals, const std::stop_token& stop);
   absl::Status CheckGradients() const;

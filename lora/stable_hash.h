@@ -6,16 +6,22 @@
 
 namespace coterie {
 
-// The same on every machine and in every build: what is split or ordered by it stays so. FNV-1a
-// with the finaliser of SplitMix64, without which near texts would have near high bits.
+// The finaliser of SplitMix64 (Steele et al., OOPSLA 2014): near numbers get bits that have nothing
+// to do with each other.
+inline uint64_t MixBits(uint64_t bits) {
+  bits = (bits ^ (bits >> 30)) * 0xbf58476d1ce4e5b9u;
+  bits = (bits ^ (bits >> 27)) * 0x94d049bb133111ebu;
+  return bits ^ (bits >> 31);
+}
+
+// The same on every machine and in every build: what is split or ordered by it stays so. FNV-1a,
+// mixed.
 inline uint64_t StableHash(absl::string_view text, uint64_t seed = 0) {
   uint64_t hash = 0xcbf29ce484222325u ^ seed;
   for (const char c : text) {
     hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
   }
-  hash = (hash ^ (hash >> 30)) * 0xbf58476d1ce4e5b9u;
-  hash = (hash ^ (hash >> 27)) * 0x94d049bb133111ebu;
-  return hash ^ (hash >> 31);
+  return MixBits(hash);
 }
 
 // A hash, or what a generator gave, as a number in [0, 1); the same everywhere, which

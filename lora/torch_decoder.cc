@@ -106,8 +106,9 @@ int64_t TorchDecoder::DeviceBytes(const ArchSpec& spec, const LoraPlan& plan,
   const int64_t tape =
       size * (kept * spec.n_layers + attention * n_attention + 2 * spec.d_ff * n_gates + ranks);
   const int64_t working = 2 * 4 * d + 3 * size * d;
+  const int64_t dropped = shape.drops ? 2 * size * std::max({d, spec.d_q(), spec.d_ff}) : 0;
   const int64_t temporary =
-      std::max(2 * size * spec.d_ff, size * (6 * spec.d_q()) + 4 * spec.d_q());
+      std::max(2 * size * spec.d_ff, size * (6 * spec.d_q()) + 4 * spec.d_q()) + dropped;
   const int64_t logits = HeadRows(spec, shape.max_tokens) * spec.n_vocab * 4;
   return shape.max_tokens * (tape + working) + std::max(shape.max_tokens * temporary, logits);
 }
@@ -124,6 +125,7 @@ void TorchDecoder::Begin(const TrainingRows& rows, bool is_adapted, bool learns)
   n_rows_ = rows.n_rows();
   is_adapted_ = is_adapted;
   learns_ = learns;
+  dropout_ = rows.dropout;
   sequences_ = rows.sequences;
   pending_.reset();
   longest_ = 0;
@@ -143,12 +145,19 @@ void TorchDecoder::Begin(const TrainingRows& rows, bool is_adapted, bool learns)
                      at::kLong, device);
 }
 
+at::Tensor TorchDecoder::Dropped(const TorchLinear& linear, const at::Tensor& in) const {
+  if (!dropout_.is_on()) return in;
+  const at::Tensor out = NewRows(in.size(1));
+  ops_.Drop(in, dropout_, linear.layer, linear.input, out);
+  return out;
+}
+
 void TorchDecoder::Project(const TorchLinear& linear, const at::Tensor& in, const at::Tensor& h,
                            const at::Tensor& y) const {
   ops_.MatMul(y, in, linear.w.t());
   if (linear.bias.defined()) y.add_(linear.bias);
   if (!is_adapted_ || linear.rank == 0) return;
-  ops_.MatMul(h, in, linear.a.t());
+  ops_.MatMul(h, Dropped(linear, in), linear.a.t());
   ops_.MatMul(y, h, linear.b, /*add=*/true);
 }
 
@@ -368,14 +377,22 @@ void TorchDecoder::ProjectBackward(const TorchLinear& linear, const at::Tensor& 
   if (linear.rank == 0) return;
   const at::Tensor dh = NewRows(linear.rank);
   ops_.MatMul(dh, dy, linear.b.t());
-  if (d_in.defined()) ops_.MatMul(d_in, dh, linear.a, /*add=*/true);
+  if (d_in.defined() && dropout_.is_on()) {
+    const at::Tensor d_dropped = NewRows(linear.a.size(1));
+    ops_.MatMul(d_dropped, dh, linear.a);
+    ops_.Drop(d_dropped, dropout_, linear.layer, linear.input, d_dropped);
+    d_in.add_(d_dropped);
+  } else if (d_in.defined()) {
+    ops_.MatMul(d_in, dh, linear.a, /*add=*/true);
+  }
+  const at::Tensor read = Dropped(linear, in);
   for (const TorchLinear::Member& member : linear.members) {
     const LoraPair& pair = *member.pair;
     const auto gradient = [&](int64_t at, int64_t n_cols) {
       return gradients_.narrow(0, at, pair.rank * n_cols).view({pair.rank, n_cols});
     };
     ops_.AddMatMulF32(gradient(pair.a_at, pair.shape.in),
-                      dh.narrow(1, member.rank_at, pair.rank).t(), in, 1);
+                      dh.narrow(1, member.rank_at, pair.rank).t(), read, 1);
     ops_.AddMatMulF32(gradient(pair.bt_at, pair.shape.out),
                       h.narrow(1, member.rank_at, pair.rank).t(),
                       dy.narrow(1, member.output_at, pair.shape.out), plan_.scale());

@@ -24,6 +24,7 @@ struct TorchDecoderShape {
   int64_t max_tokens = 0;
   bool is_bf16 = false;  // Of T, the type of activations and products; else f32.
   Recompute recompute = Recompute::kNone;
+  bool drops = false;  // Of what adapters read, in passes that learn.
 
   int64_t value_bytes() const { return is_bf16 ? 2 : 4; }
 };
@@ -84,6 +85,8 @@ class TorchDecoder {
   }
   Tape& TapeOf(int64_t layer) { return tapes_[static_cast<size_t>(layer)]; }
 
+  // What the adapters of `linear` read of `in`.
+  at::Tensor Dropped(const TorchLinear& linear, const at::Tensor& in) const;
   void Project(const TorchLinear& linear, const at::Tensor& in, const at::Tensor& h,
                const at::Tensor& y) const;
   // Adds the adapters' gradients; d_in, if defined, gets the gradient of the input.
@@ -117,6 +120,7 @@ class TorchDecoder {
   // Of the pass.
   int64_t n_rows_ = 0;
   bool is_adapted_ = false, learns_ = false;
+  Dropout dropout_;
   std::vector<TrainingRows::Sequence> sequences_;
   at::Tensor tokens_, positions_, starts_;  // [n], [n] i32, [n_sequences + 1] i32
   int64_t longest_ = 0;

@@ -105,8 +105,8 @@ absl::StatusOr<std::unique_ptr<TorchKernels>> TorchKernels::Compile() {
   const int loaded = api.cuModuleLoadData(&module, image.data());
   if (loaded != 0) return absl::UnavailableError(absl::StrCat("CUDA driver error ", loaded));
   static constexpr const char* kNames[kKernelCount] = {
-      "add_norm", "row_norm",          "norm_backward", "rope",
-      "activate", "activate_backward", "cross_entropy", "place"};
+      "add_norm",          "row_norm", "norm_backward", "rope", "activate",
+      "activate_backward", "drop",     "cross_entropy", "place"};
   std::unique_ptr<TorchKernels> kernels(new TorchKernels);
   for (int i = 0; i < kKernelCount; ++i) {
     if (api.cuModuleGetFunction(&kernels->functions_[i], module, kNames[i]) != 0) {

@@ -19,6 +19,7 @@ class TorchKernels {
     kRope,
     kActivate,
     kActivateBackward,
+    kDrop,
     kCrossEntropy,
     kPlace,
     kKernelCount,

@@ -12,6 +12,7 @@ inline constexpr char kTorchKernelsSource[] = R"CUDA(
 typedef unsigned short u16;
 typedef unsigned int u32;
 typedef long long i64;
+typedef unsigned long long u64;
 
 __device__ inline float Wide(u16 v) { return __uint_as_float((u32)v << 16); }
 __device__ inline u16 Narrow(float v) {
@@ -191,6 +192,29 @@ extern "C" __global__ void activate_backward(u16* gate_up, const u16* dy, i64 n_
   }
   Store(gate_up + at, dg);
   Store(gate_up + at + f, du);
+}
+
+__device__ inline u64 MixBits(u64 bits) {
+  bits = (bits ^ (bits >> 30)) * 0xbf58476d1ce4e5b9ull;
+  bits = (bits ^ (bits >> 27)) * 0x94d049bb133111ebull;
+  return bits ^ (bits >> 31);
+}
+
+// The masks of lora/dropout.h: y = kept ? factor * x : 0.
+extern "C" __global__ void drop(const u16* x, u16* y, i64 n_values, int n_cols, u64 site, u64 step,
+                                u32 n_dropped, float factor) {
+  const i64 i = ((i64)blockIdx.x * blockDim.x + threadIdx.x) * 8;
+  if (i >= n_values) return;
+  const u64 key = MixBits(site + (u64)(i / n_cols) * step);
+  const u64 group = (u64)(i % n_cols) / 4;
+  Eight v = Load(x + i);
+  for (int g = 0; g < 2; ++g) {
+    u64 bits = MixBits(key + (group + g) * step);
+    for (int j = 4 * g; j < 4 * g + 4; ++j, bits >>= 16) {
+      v.v[j] = (u32)(bits & 0xffff) < n_dropped ? 0 : v.v[j] * factor;
+    }
+  }
+  Store(y + i, v);
 }
 
 // nll of each row's label; with backward, softmax minus one-hot in bf16 in the first half of the

@@ -146,6 +146,24 @@ void TorchOps::ActivateBackward(const at::Tensor& gate_up, const at::Tensor& dy)
                          static_cast<int>(f), spec_.gating == Gating::kGeluTanh ? 1 : 0));
 }
 
+void TorchOps::Drop(const at::Tensor& in, const Dropout& dropout, int64_t layer, AdapterInput input,
+                    const at::Tensor& out) const {
+  const int64_t n_rows = in.size(0), n_cols = in.size(1);
+  if (kernels_ != nullptr && n_cols % 8 == 0) {
+    Check(kernels_->Launch(TorchKernels::kDrop, BlocksOfEights(in.numel()), 1, Words(in),
+                           Words(out), static_cast<long long>(in.numel()), static_cast<int>(n_cols),
+                           static_cast<unsigned long long>(dropout.SiteKey(layer, input)),
+                           static_cast<unsigned long long>(Dropout::kStep), dropout.n_dropped(),
+                           dropout.factor()));
+    return;
+  }
+  const at::Tensor factors = at::ones({n_rows, n_cols}, at::kFloat);
+  for (int64_t row = 0; row < n_rows; ++row) {
+    dropout.Apply(layer, input, row, 0, n_cols, Floats(factors) + row * n_cols);
+  }
+  out.copy_(in * factors.to(device_));
+}
+
 at::Tensor TorchOps::CrossEntropy(const at::Tensor& logits, const at::Tensor& labels,
                                   const at::Tensor& nll, bool backward) const {
   const int64_t n = logits.size(0), n_vocab = logits.size(1);

@@ -11,6 +11,7 @@
 #include "absl/types/span.h"
 
 #include "experts/arch_spec.h"
+#include "lora/dropout.h"
 #include "lora/torch_kernels.h"
 
 #include <ATen/ATen.h>
@@ -57,6 +58,11 @@ class TorchOps {
   // y [n, f] = gating(gate) * up of gate_up [n, 2 f]; and the gradients of both in their place.
   void Activate(const at::Tensor& gate_up, const at::Tensor& y) const;
   void ActivateBackward(const at::Tensor& gate_up, const at::Tensor& dy) const;
+
+  // out = in with values dropped, as Dropout::Apply does to the rows of an input.
+  //   in, out [n, d] T; may be the same
+  void Drop(const at::Tensor& in, const Dropout& dropout, int64_t layer, AdapterInput input,
+            const at::Tensor& out) const;
 
   // nll [n] of labels [n] i64 under logits [n, n_vocab] f32, which are lost. Returns the gradients
   // of each row's nll by its logits, T, or nothing.

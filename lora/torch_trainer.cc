@@ -124,6 +124,7 @@ absl::StatusOr<std::unique_ptr<Trainer>> TorchTrainer::Make(const ArchSpec& spec
     const LoraPlan plan(spec, options);
     TorchDecoderShape shape;
     shape.max_tokens = max_tokens;
+    shape.drops = options.dropout > 0;
     shape.is_bf16 = options.precision == TrainingPrecision::kBF16 ||
                     (options.precision == TrainingPrecision::kAuto && device.is_cuda());
     COTERIE_ASSIGN_OR_RETURN(const int64_t bytes,

@@ -98,6 +98,8 @@ class Placer {
     if (linear == nullptr || rank == 0) return;
     linear->members = std::move(members);
     linear->rank = rank;
+    linear->layer = layer;
+    linear->input = InputOf(*linears.begin());
     views_.push_back({linear, a_at, b_at, n_in, n_out});
   }
 

@@ -9,6 +9,7 @@
 #include "core/threads/worker_pool.h"
 #include "experts/arch_spec.h"
 #include "experts/decoder_weights.h"
+#include "lora/dropout.h"
 #include "lora/lora_parameters.h"
 #include "lora/torch_ops.h"
 
@@ -25,12 +26,14 @@ struct TorchLinear {
     int64_t rank_at = 0;    // Its rows in a and b,
     int64_t output_at = 0;  // and its columns in y.
   };
-  at::Tensor w;                 // [out, in] T
-  at::Tensor bias;              // [out] T, or undefined
-  at::Tensor a;                 // [rank, in] T, or undefined: none is adapted
-  at::Tensor b;                 // [rank, out] T
-  std::vector<Member> members;  // Those adapted.
-  int64_t rank = 0;             // Of all of them together.
+  at::Tensor w;                                // [out, in] T
+  at::Tensor bias;                             // [out] T, or undefined
+  at::Tensor a;                                // [rank, in] T, or undefined: none is adapted
+  at::Tensor b;                                // [rank, out] T
+  std::vector<Member> members;                 // Those adapted.
+  int64_t rank = 0;                            // Of all of them together.
+  int64_t layer = 0;                           // Where it stands, and what it reads,
+  AdapterInput input = AdapterInput::kNormed;  // if any is adapted.
 };
 
 struct TorchLayer {

@@ -72,7 +72,7 @@ struct TrainerOptions {
   bool rslora = false;               // scale = alpha / sqrt(rank) instead of alpha / rank.
   std::vector<LayerLinear> targets;  // Empty: all seven.
   int64_t top_layers = 0;            // Adapt only the last so many; 0: all.
-  float dropout = 0;                 // Of the input of A, [0, 1).
+  float dropout = 0;                 // Of the inputs of A, [0, 1): see lora/dropout.h.
   float learning_rate = 1e-3f;
   int64_t warmup_steps = 10;  // Linear; after it the rate falls linearly to 0 at the end.
   int64_t total_steps = 0;    // 0: no decay.

@@ -130,6 +130,7 @@ void TrainingDecoder::NormInto(const float* norm, const float* x,
       kernels_.rms_norm(x + row * d, norm, d, spec_.norm_epsilon, normed + (row - begin) * d);
     }
     PutInput(reads, in, normed, begin, end);
+    DropRows(targets.front(), begin, end, d, normed);
     for (const LayerLinear which : targets) Shrink(which, normed, begin, end, worker);
   });
 }
@@ -199,9 +200,11 @@ void TrainingDecoder::Attend(int64_t layer) {
            }}});
 }
 
-// Where the projection reads what attention made.
-ActivationRows TrainingDecoder::Attended(const LayerTape& tape) const {
-  if (!IsCut(layer_)) return tape.attended;
+// Where the projection reads what attention made, or the gradient of its adapter does: on the tape,
+// or where some of it is gathered or dropped.
+ActivationRows TrainingDecoder::Attended(const LayerTape& tape, bool for_gradient) const {
+  const bool is_dropped = for_gradient && rows_.dropout.is_on();
+  if (!IsCut(layer_) && !is_dropped) return tape.attended;
   return {at_.act.data, spec_.d_q(), at_.act.is_bf16};
 }
 
@@ -209,9 +212,10 @@ ActivationRows TrainingDecoder::Attended(const LayerTape& tape) const {
 void TrainingDecoder::PutAttended(const LayerTape& tape, const LinearWeights& o,
                                   bool for_gradient) {
   const bool cut = IsCut(layer_);
+  const ActivationRows attended = Attended(tape, for_gradient);
   Reads reads = ReadsOf({&o});
   if (for_gradient) reads = {.rounded = true, .quantized = false};
-  reads.rounded &= cut;  // Else it is.
+  reads.rounded &= attended.data != tape.attended.data;  // Else it is.
   if (!reads.rounded && !reads.quantized && (for_gradient || PairOf(LayerLinear::kO) == nullptr)) {
     return;
   }
@@ -223,8 +227,11 @@ void TrainingDecoder::PutAttended(const LayerTape& tape, const LinearWeights& o,
       const float* from = tape.attended.Get(at, 0, spec_.d_q(), to);
       if (from != to) std::memcpy(to, from, static_cast<size_t>(spec_.d_q()) * sizeof(float));
     }
-    PutInput(reads, Attended(tape), x, begin, end);
-    if (!for_gradient) Shrink(LayerLinear::kO, x, begin, end, worker);
+    if (for_gradient) DropRows(LayerLinear::kO, begin, end, spec_.d_q(), x);
+    PutInput(reads, attended, x, begin, end);
+    if (for_gradient) return;
+    DropRows(LayerLinear::kO, begin, end, spec_.d_q(), x);
+    Shrink(LayerLinear::kO, x, begin, end, worker);
   });
 }
 
@@ -255,8 +262,8 @@ void TrainingDecoder::ProjectResidual(int64_t layer, const LayerWeights& w) {
     GatherLossRows(stream, at_.hidden);
     stream = at_.hidden;
   }
-  AddToStream(w.o, w.post_attention_norm, LayerLinear::kO, Attended(tape), stream, tape.raw_o,
-              tape.x_mid);
+  AddToStream(w.o, w.post_attention_norm, LayerLinear::kO, Attended(tape, /*for_gradient=*/false),
+              stream, tape.raw_o, tape.x_mid);
 }
 
 void TrainingDecoder::NormGateUpActivate(int64_t layer, const LayerWeights& w) {
@@ -282,6 +289,7 @@ void TrainingDecoder::NormGateUpActivate(int64_t layer, const LayerWeights& w) {
       activate(gate, up, d_ff, act + (row - begin) * d_ff);
     }
     PutInput(reads, at_.act, act, begin, end);
+    DropRows(LayerLinear::kDown, begin, end, d_ff, act);
     Shrink(LayerLinear::kDown, act, begin, end, worker);
   });
 }

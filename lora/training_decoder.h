@@ -75,12 +75,21 @@ class TrainingDecoder {
     bool rounded = false;
     bool quantized = false;
   };
-  // What one linear layer passes on: its part of dx from the gradient of its output.
+  // What one linear layer passes on: its part of dx from the gradient of its output. Those that are
+  // passed on together read the same input.
   struct Return {
     const LinearWeights* linear = nullptr;
     LayerLinear which = LayerLinear::kQ;
     const ActivationRows* dy = nullptr;
     uint8_t* quantized = nullptr;  // dy rounded to 8 bits, read instead where IsBackwardQ8.
+  };
+  // A part of the gradient of an input.
+  struct ReturnPiece {
+    int64_t begin, end;  // Columns.
+    int64_t first_row, end_row;
+    float* dx;  // [n_rows, n_cols], all of it.
+    int64_t n_cols;
+    int worker;
   };
   // Columns of a piece of a backward product: whole blocks of every type.
   static constexpr int64_t kBlockColumns = 256;
@@ -92,7 +101,7 @@ class TrainingDecoder {
   void Begin(int64_t layer, bool past_attention);
   void GatherLossRows(const float* from, float* to) const;
   void SpreadLossRows(float* values, int64_t n_cols) const;
-  ActivationRows Attended(const LayerTape& tape) const;
+  ActivationRows Attended(const LayerTape& tape, bool for_gradient) const;
 
   const LoraPair* PairOf(LayerLinear which) const;
   uint8_t* ProductScratch(int worker) const { return at_.workers + worker * at_.worker_bytes; }
@@ -111,12 +120,16 @@ class TrainingDecoder {
   void PutInput(const Reads& reads, const ActivationRows& rows, const float* values, int64_t begin,
                 int64_t end) const;
   void MultiplyPiece(const Product& product, int64_t begin, int64_t end, int worker) const;
-  void MultiplyBackward(const Return& part, int64_t begin, int64_t end, int64_t first_row,
-                        int64_t end_row, float* dx, bool add, int worker) const;
+  bool ReturnByAdapters(absl::Span<const Return> parts, const ReturnPiece& piece) const;
+  void ReturnByWeights(const Return& part, const ReturnPiece& piece, bool add) const;
   Job ReturnJob(std::vector<Return> parts, float* dx) const;
   void AddGradientJobs(LayerLinear which, const MatrixView& input, const MatrixView& dy,
                        std::vector<Job>& jobs);
   Job GradientJob(const MatrixView& rows, const float* factors, int64_t rank, float* gradient);
+
+  // Drops of values [begin, end) of a row what adapters of `which` shall not read.
+  void Drop(LayerLinear which, int64_t row, int64_t begin, int64_t end, float* x) const;
+  void DropRows(LayerLinear which, int64_t begin, int64_t end, int64_t n_cols, float* x) const;
 
   void Turn(const float* h, int64_t rank, float* to) const;
 

@@ -74,6 +74,7 @@ void TrainingDecoder::BackwardDownResidual(int64_t layer, const LayerWeights& w)
       const float* gate = tape.gate.Get(row, 0, d_ff, buffer);
       const float* up = tape.up.Get(row, 0, d_ff, buffer + d_ff);
       activate(gate, up, d_ff, buffer + 2 * d_ff);
+      Drop(LayerLinear::kDown, row, 0, d_ff, buffer + 2 * d_ff);
       at_.act.Put(row, 0, buffer + 2 * d_ff, d_ff);
     }
   });
@@ -111,6 +112,7 @@ void TrainingDecoder::BackwardNormGateUpActivate(int64_t layer, const LayerWeigh
       const int64_t at = (row - begin) * d_ff;
       back(gate, up, at_.wide_a + row * d_ff, d_ff, dgate + at, dup + at, buffer + 2 * d_ff);
       kernels_.rms_norm(tape.x_mid + row * d, w.ffn_norm, d, spec_.norm_epsilon, buffer);
+      Drop(LayerLinear::kGate, row, 0, d, buffer);
       in.Put(row, 0, buffer, d);
     }
     PutGradient(gate_part, dgate, begin, end);
@@ -129,8 +131,8 @@ void TrainingDecoder::BackwardProjectResidual(int64_t layer, const LayerWeights&
   Begin(layer, /*past_attention=*/true);
   const LayerTape& tape = at_.tapes[static_cast<size_t>(layer)];
   PutAttended(tape, w.o, /*for_gradient=*/true);
-  BackwardResidual(w.o, w.post_attention_norm, LayerLinear::kO, Attended(tape), tape.raw_o,
-                   at_.wide_a);
+  BackwardResidual(w.o, w.post_attention_norm, LayerLinear::kO,
+                   Attended(tape, /*for_gradient=*/true), tape.raw_o, at_.wide_a);
   if (!IsCut(layer)) return;
   SpreadLossRows(at_.wide_a, spec_.d_q());
   SpreadLossRows(at_.dx, spec_.d_model);
@@ -199,6 +201,7 @@ void TrainingDecoder::BackwardNormQkvRope(int64_t layer, const LayerWeights& w) 
       BackwardHeads(tape.raw_q, w.q_norm, spec_.n_heads, dq_row, row, buffer);
       BackwardHeads(tape.raw_k, w.k_norm, spec_.n_kv_heads, dk_row, row, buffer);
       kernels_.rms_norm(x + row * d, w.attention_norm, d, spec_.norm_epsilon, buffer);
+      Drop(LayerLinear::kQ, row, 0, d, buffer);
       in.Put(row, 0, buffer, d);
     }
     PutGradient(parts[0], at_.wide_b + begin * d_q, begin, end);

@@ -113,24 +113,40 @@ std::vector<TrainingDecoder::Job> TrainingDecoder::ProductJobs(
   return jobs;
 }
 
-void TrainingDecoder::MultiplyBackward(const Return& part, int64_t begin, int64_t end,
-                                       int64_t first_row, int64_t end_row, float* dx, bool add,
-                                       int worker) const {
-  const MatrixView& w = part.linear->w;
-  const int64_t n = end_row - first_row;
-  uint8_t* scratch = ProductScratch(worker);
-  ProductOutput y{dx + first_row * w.n_cols, w.n_cols, add};
-  if (const LoraPair* pair = PairOf(part.which)) {
-    const float* dh = at_.dh[static_cast<int>(part.which)] + first_row * pair->rank;
-    training_.backward_f32(parameters_->A(*pair), begin, end, {dh, n, pair->rank}, y, scratch);
+// What the adapters add to the gradient of their input. False: nothing, and dx is as it was.
+bool TrainingDecoder::ReturnByAdapters(absl::Span<const Return> parts,
+                                       const ReturnPiece& piece) const {
+  const int64_t n = piece.end_row - piece.first_row;
+  ProductOutput y{piece.dx + piece.first_row * piece.n_cols, piece.n_cols, false};
+  for (const Return& part : parts) {
+    const LoraPair* pair = PairOf(part.which);
+    if (pair == nullptr) continue;
+    const float* dh = at_.dh[static_cast<int>(part.which)] + piece.first_row * pair->rank;
+    training_.backward_f32(parameters_->A(*pair), piece.begin, piece.end, {dh, n, pair->rank}, y,
+                           ProductScratch(piece.worker));
     y.add = true;
   }
+  if (!y.add || !rows_.dropout.is_on()) return y.add;
+  for (int64_t row = piece.first_row; row < piece.end_row; ++row) {
+    Drop(parts.front().which, row, piece.begin, piece.end,
+         piece.dx + row * piece.n_cols + piece.begin);
+  }
+  return true;
+}
+
+void TrainingDecoder::ReturnByWeights(const Return& part, const ReturnPiece& piece,
+                                      bool add) const {
+  const MatrixView& w = part.linear->w;
+  uint8_t* scratch = ProductScratch(piece.worker);
+  const ProductOutput y{piece.dx + piece.first_row * piece.n_cols, piece.n_cols, add};
   if (IsBackwardQ8(*part.linear)) {
     const auto dy = QuantizedActivations::In(part.quantized, n_live_, w.n_rows);
-    training_.backward_q8(w, begin, end, dy.Rows(first_row, end_row), y, scratch);
+    training_.backward_q8(w, piece.begin, piece.end, dy.Rows(piece.first_row, piece.end_row), y,
+                          scratch);
     return;
   }
-  Multiply(Direction::kBackward, w, begin, end, *part.dy, first_row, n, y, scratch);
+  Multiply(Direction::kBackward, w, piece.begin, piece.end, *part.dy, piece.first_row,
+           piece.end_row - piece.first_row, y, scratch);
 }
 
 TrainingDecoder::Job TrainingDecoder::ReturnJob(std::vector<Return> parts, float* dx) const {
@@ -150,12 +166,14 @@ TrainingDecoder::Job TrainingDecoder::ReturnJob(std::vector<Return> parts, float
   return {n_slices * n_parts, [this, parts = std::move(parts), dx, cols, n_cols, n_parts, rows](
                                   int64_t piece, int worker) {
             const int64_t begin = piece / n_parts * cols;
-            const int64_t end = std::min(n_cols, begin + cols);
             const int64_t first_row = piece % n_parts * rows;
-            const int64_t end_row = std::min(n_live_, first_row + rows);
-            bool add = false;
+            const ReturnPiece at{begin,     std::min(n_cols, begin + cols),
+                                 first_row, std::min(n_live_, first_row + rows),
+                                 dx,        n_cols,
+                                 worker};
+            bool add = ReturnByAdapters(parts, at);
             for (const Return& part : parts) {
-              MultiplyBackward(part, begin, end, first_row, end_row, dx, add, worker);
+              ReturnByWeights(part, at, add);
               add = true;
             }
           }};
@@ -204,6 +222,21 @@ void TrainingDecoder::AddGradientJobs(LayerLinear which, const MatrixView& input
   Turn(at_.tapes[static_cast<size_t>(layer_)].h[i], pair->rank, turned_h);
   jobs.push_back(GradientJob(input, turned_dh, pair->rank, parameters_->gradient_a(*pair)));
   jobs.push_back(GradientJob(dy, turned_h, pair->rank, parameters_->gradient_bt(*pair)));
+}
+
+void TrainingDecoder::Drop(LayerLinear which, int64_t row, int64_t begin, int64_t end,
+                           float* x) const {
+  // The same mask whether the others are live or not.
+  const int64_t of_pass = n_live_ == n_rows_ ? row : rows_.loss_rows[static_cast<size_t>(row)];
+  rows_.dropout.Apply(layer_, InputOf(which), of_pass, begin, end, x);
+}
+
+void TrainingDecoder::DropRows(LayerLinear which, int64_t begin, int64_t end, int64_t n_cols,
+                               float* x) const {
+  if (!rows_.dropout.is_on()) return;
+  for (int64_t row = begin; row < end; ++row) {
+    Drop(which, row, 0, n_cols, x + (row - begin) * n_cols);
+  }
 }
 
 void TrainingDecoder::Shrink(LayerLinear which, const float* x, int64_t begin, int64_t end,

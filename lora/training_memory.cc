@@ -17,7 +17,11 @@ class Layouter {
  public:
   Layouter(const ArchSpec& spec, const TrainerOptions& options, const TrainingShape& shape,
            uint8_t* base)
-      : spec_(spec), shape_(shape), plan_(spec, options), areas_(base) {}
+      : spec_(spec),
+        shape_(shape),
+        plan_(spec, options),
+        drops_(options.dropout > 0),
+        areas_(base) {}
 
   int64_t Run(TrainingLayout& at) {
     Tapes(at);
@@ -95,7 +99,8 @@ class Layouter {
     const int64_t n = shape_.n_rows;
     const int64_t n_angles = n * spec_.rope_dims / 2;
     at.in = Rows(std::max(spec_.d_model, spec_.d_q()));
-    at.act = Rows(spec_.d_ff);
+    at.act = Rows(std::max(spec_.d_ff, drops_ ? spec_.d_q() : 0));
+    at.act.n_cols = spec_.d_ff;
     if (shape_.as_served) {
       const int64_t widest = std::max({spec_.d_model, spec_.d_q(), spec_.d_ff});
       at.quantized = areas_.Take<uint8_t>(QuantizedActivations::Bytes(n, widest));
@@ -154,6 +159,7 @@ class Layouter {
   const ArchSpec& spec_;
   const TrainingShape& shape_;
   const LoraPlan plan_;
+  const bool drops_;
   Areas areas_;
 };
 

@@ -51,7 +51,7 @@ struct TrainingLayout {
   std::vector<LayerTape> tapes;  // [n_layers]; layers may share theirs, see Recompute
 
   ActivationRows in;   // [n_rows, max(d_model, d_q)], input of a product
-  ActivationRows act;  // [n_rows, d_ff]
+  ActivationRows act;  // [n_rows, d_ff]; room for [n_rows, d_q] where adapters' inputs are dropped
   // Rounded to 8 bits, where products run as served:
   uint8_t* quantized = nullptr;         // [n_rows, widest input]
   uint8_t* quantized_beside = nullptr;  // [n_rows, d_ff], or [n_rows, d_kv] twice

@@ -6,10 +6,12 @@
 #include <vector>
 
 #include "core/formats/tokenizer.h"
+#include "lora/dropout.h"
 
 namespace coterie {
 
-// The sequences of one pass, one after another; and the rows whose next token is in the loss.
+// The sequences of one pass, one after another; the rows whose next token is in the loss; and what
+// of the adapter's inputs is dropped.
 struct TrainingRows {
   struct Sequence {
     int64_t first = 0;
@@ -19,6 +21,7 @@ struct TrainingRows {
   std::vector<Sequence> sequences;
   std::vector<int64_t> loss_rows;    // Rising.
   std::vector<TokenId> loss_labels;  // [loss_rows.size()]
+  Dropout dropout;                   // On for passes that learn alone.
 
   int64_t n_rows() const { return static_cast<int64_t>(tokens.size()); }
   int64_t n_loss_rows() const { return static_cast<int64_t>(loss_rows.size()); }

@@ -17,7 +17,10 @@ nlohmann::json TrainerJson(const TrainingRequest& request) {
           {"rslora", options.rslora},
           {"targets", targets},
           {"top_layers", options.top_layers},
+          {"dropout", options.dropout},
           {"learning_rate", options.learning_rate},
+          {"warmup_steps", options.warmup_steps},
+          {"clip_norm", options.clip_norm},
           {"weight_decay", options.weight_decay},
           {"preference_beta", options.preference_beta},
           {"preference_weight", options.preference_weight},
@@ -99,7 +102,10 @@ std::optional<TrainingRequest> RequestOf(const AdapterLedger& ledger, const std:
   options.alpha = trainer.value("alpha", options.alpha);
   options.rslora = trainer.value("rslora", options.rslora);
   options.top_layers = trainer.value("top_layers", options.top_layers);
+  options.dropout = trainer.value("dropout", options.dropout);
   options.learning_rate = trainer.value("learning_rate", options.learning_rate);
+  options.warmup_steps = trainer.value("warmup_steps", options.warmup_steps);
+  options.clip_norm = trainer.value("clip_norm", options.clip_norm);
   options.weight_decay = trainer.value("weight_decay", options.weight_decay);
   options.preference_beta = trainer.value("preference_beta", options.preference_beta);
   options.preference_weight = trainer.value("preference_weight", options.preference_weight);

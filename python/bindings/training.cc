@@ -52,6 +52,7 @@ TrainerOptions TrainerOptionsFrom(const Fields& fields) {
   options.alpha = 2 * static_cast<float>(options.rank);
   reader.Read("alpha", options.alpha);
   reader.Read("rslora", options.rslora);
+  reader.Read("dropout", options.dropout);
   reader.Read("top_layers", options.top_layers);
   reader.Read("learning_rate", options.learning_rate);
   reader.Read("warmup_steps", options.warmup_steps);

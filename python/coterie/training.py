@@ -21,18 +21,19 @@ class TrainerOptions(TypedDict, total=False):
     """How an adapter is trained. What is not given has the default.
 
     rank 8 · alpha 2 * rank · rslora False (scale alpha / sqrt(rank)) · targets all of "q", "k",
-    "v", "o", "gate", "up", "down" · top_layers 0 (all) · learning_rate 1e-3 · warmup_steps 10 ·
-    total_steps 0 (of :class:`Trainer` alone: the rate falls to 0 at that step; 0: it does not) ·
-    clip_norm 1.0 · weight_decay 0 · preference_beta 0.1 ·
-    preference_weight 0.2 · seed 0 · precision "auto" (products
-    with quantised weights in 8 bits, as when the expert answers, the others in bf16 where the CPU
-    has it, else f32), "bf16" or "f32" · device "cpu" ("cuda": see docs/gpu.md)
+    "v", "o", "gate", "up", "down" · dropout 0 (of what the adapter reads, below 1) · top_layers 0
+    (all) · learning_rate 1e-3 · warmup_steps 10 · total_steps 0 (of :class:`Trainer` alone: the
+    rate falls to 0 at that step; 0: it does not) · clip_norm 1.0 · weight_decay 0 ·
+    preference_beta 0.1 · preference_weight 0.2 · seed 0 · precision "auto" (products with
+    quantised weights in 8 bits, as when the expert answers, the others in bf16 where the CPU has
+    it, else f32), "bf16" or "f32" · device "cpu" ("cuda": see docs/gpu.md)
     """
 
     rank: int
     alpha: float
     rslora: bool
     targets: Sequence[str]
+    dropout: float
     top_layers: int
     learning_rate: float
     warmup_steps: int

@@ -122,9 +122,8 @@ std::vector<float> TurnedB(const LinearDelta& delta) {
 class TrainerArchitectureTest : public ::testing::TestWithParam<std::string> {};
 
 // For each matrix, the loss along its gradient rises as the gradient says.
-TEST_P(TrainerArchitectureTest, GradientsAreThoseOfFiniteDifferences) {
-  Base base(GetParam());
-  auto trainer = base.Make(F32Options());
+void ExpectGradientsOfFiniteDifferences(Base& base, const TrainerOptions& options) {
+  auto trainer = base.Make(options);
   ASSERT_THAT(trainer, IsOk());
   const TrainingExample example = ExampleOf(23, 5);
   Learn(**trainer, {&example, 1}, 3);
@@ -141,13 +140,28 @@ TEST_P(TrainerArchitectureTest, GradientsAreThoseOfFiniteDifferences) {
       const double step = 4e-3;
       const auto loss_at = [&](double by) {
         EXPECT_THAT((*trainer)->RestoreState(Moved(state, at, matrix, by / norm)), IsOk());
-        return NllOf(**trainer, example.sequence) / 20;
+        const auto step_there = (*trainer)->Step({&example, 1}, {});
+        EXPECT_THAT(step_there, IsOk());
+        return step_there.ok() ? step_there->loss : 0;
       };
       EXPECT_NEAR((loss_at(step) - loss_at(-step)) / (2 * step), norm, 1e-3 * norm + 2e-4)
           << "layer " << gradient.layer << ", " << LayerLinearName(gradient.linear);
       at += matrix.size();
     }
   }
+}
+
+TEST_P(TrainerArchitectureTest, GradientsAreThoseOfFiniteDifferences) {
+  Base base(GetParam());
+  ExpectGradientsOfFiniteDifferences(base, F32Options());
+}
+
+// A step that is taken again drops the same values.
+TEST_P(TrainerArchitectureTest, WithDropoutGradientsAreThoseOfFiniteDifferences) {
+  Base base(GetParam());
+  TrainerOptions options = F32Options();
+  options.dropout = 0.3f;
+  ExpectGradientsOfFiniteDifferences(base, options);
 }
 
 TEST_P(TrainerArchitectureTest, LikelihoodsAreThoseOfTheServedPass) {
@@ -200,6 +214,7 @@ TEST(TrainerTest, RecomputingChangesNoBit) {
       TrainerOptions options = F32Options();
       options.recompute = recompute;
       options.precision = precision;
+      options.dropout = 0.1f;
       auto trainer = base.Make(options);
       ASSERT_THAT(trainer, IsOk());
       Learn(**trainer, examples, 3);
@@ -292,11 +307,60 @@ TEST(TrainerTest, ACheckpointThatIsDamagedOrOfOtherOptionsIsRefused) {
     EXPECT_THAT((*trainer)->RestoreState(lie), StatusIs(absl::StatusCode::kDataLoss, _));
   }
   EXPECT_TRUE((*trainer)->SaveState() == saved);
-  TrainerOptions other = F32Options();
-  other.rank = 4;
-  auto stranger = base.Make(other);
-  ASSERT_THAT(stranger, IsOk());
-  EXPECT_THAT((*stranger)->RestoreState(saved), StatusIs(absl::StatusCode::kFailedPrecondition, _));
+  TrainerOptions lower_rank = F32Options(), dropping = F32Options(), unclipped = F32Options();
+  lower_rank.rank = 4;
+  dropping.dropout = 0.1f;
+  unclipped.clip_norm = 0;
+  for (const TrainerOptions& other : {lower_rank, dropping, unclipped}) {
+    auto stranger = base.Make(other);
+    ASSERT_THAT(stranger, IsOk());
+    EXPECT_THAT((*stranger)->RestoreState(saved),
+                StatusIs(absl::StatusCode::kFailedPrecondition, _));
+  }
+}
+
+// Another mask each step, none where likelihoods are asked for.
+TEST(TrainerTest, DropoutIsOfLearningAlone) {
+  Base base("llama");
+  TrainerOptions options = F32Options();
+  options.dropout = 0.5f;
+  auto trainer = base.Make(options);
+  ASSERT_THAT(trainer, IsOk());
+  const TrainingExample example = ExampleOf(23, 5);
+  Learn(**trainer, {&example, 1}, 3);
+  auto plain = base.Make(F32Options());
+  ASSERT_THAT(plain, IsOk());
+  ASSERT_THAT((*plain)->LoadDeltas((*trainer)->Deltas()), IsOk());
+  EXPECT_EQ(NllOf(**trainer, example.sequence), NllOf(**plain, example.sequence));
+  const double undropped = NllOf(**trainer, example.sequence) / 20;
+  double last = undropped;
+  for (int i = 0; i < 3; ++i) {
+    const std::vector<LinearDelta> deltas = (*trainer)->Deltas();
+    const auto step = (*trainer)->Step({&example, 1}, {});
+    ASSERT_THAT(step, IsOk());
+    EXPECT_GT(std::fabs(step->loss - undropped), 1e-4);
+    EXPECT_NE(step->loss, last);
+    last = step->loss;
+    ASSERT_THAT((*trainer)->LoadDeltas(deltas), IsOk());
+  }
+}
+
+// Passes of what was cut off the last layer drop what whole ones do.
+TEST(TrainerTest, WithDropoutACheckpointGoesOnBitForBit) {
+  Base base("qwen2");
+  TrainerOptions options = F32Options();
+  options.dropout = 0.2f;
+  const TrainingExample examples[] = {ExampleOf(19, 5), ExampleOf(50, 6), ExampleOf(30, 7)};
+  auto whole = base.Make(options);
+  ASSERT_THAT(whole, IsOk());
+  Learn(**whole, examples, 2);
+  const std::string saved = (*whole)->SaveState();
+  Learn(**whole, examples, 2);
+  auto resumed = base.Make(options);
+  ASSERT_THAT(resumed, IsOk());
+  ASSERT_THAT((*resumed)->RestoreState(saved), IsOk());
+  Learn(**resumed, examples, 2);
+  EXPECT_TRUE((*resumed)->SaveState() == (*whole)->SaveState());
 }
 
 TEST(TrainerTest, LearnsASequenceByHeart) {
@@ -415,6 +479,12 @@ TEST(TrainerTest, OptionsOutOfRangeAreNamed) {
   options.top_layers = 99;
   EXPECT_THAT(base.Make(options),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("top_layers=99")));
+  for (const float rate : {-0.1f, 1.0f, std::nanf("")}) {
+    options = F32Options();
+    options.dropout = rate;
+    EXPECT_THAT(base.Make(options),
+                StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("dropout=")));
+  }
 }
 
 // This program has no library beside it.

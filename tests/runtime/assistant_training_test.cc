@@ -211,10 +211,16 @@ TEST_F(AssistantTrainingTest, EditsThatTeachNothingAreNotPublished) {
 }
 
 TEST_F(AssistantTrainingTest, ForgettingLeavesTheBytesOfNeverHavingHadIt) {
+  // The ledger alone says how to train again: options that are not the defaults.
+  TrainingRequest request = Quick();
+  request.options.dropout = 0.1f;
+  request.options.warmup_steps = 3;
+  request.options.clip_norm = 0.05f;
+  request.options.weight_decay = 0.01f;
   LogEdits(*assistant_, 40);
   // Several, for some are held back and change no byte.
   for (int i = 40; i < 43; ++i) LogEdit(*assistant_, i, "a secret");
-  COTERIE_ASSERT_OK_AND_ASSIGN(const TrainingReport with, assistant_->Train(Quick(), {}));
+  COTERIE_ASSERT_OK_AND_ASSIGN(const TrainingReport with, assistant_->Train(request, {}));
   ASSERT_EQ(with.adapter, "home@1") << with.result.gate.verdict;
   const std::string with_secret = CurrentWeights(folder_);
   for (int i = 40; i < 43; ++i) {
@@ -224,7 +230,7 @@ TEST_F(AssistantTrainingTest, ForgettingLeavesTheBytesOfNeverHavingHadIt) {
   const testing::ScratchFolder other;
   const auto never_had_it = Open(other);
   LogEdits(*never_had_it, 40);
-  COTERIE_ASSERT_OK_AND_ASSIGN(const TrainingReport without, never_had_it->Train(Quick(), {}));
+  COTERIE_ASSERT_OK_AND_ASSIGN(const TrainingReport without, never_had_it->Train(request, {}));
   ASSERT_EQ(without.adapter, "home@1");
   EXPECT_FALSE(with_secret == CurrentWeights(other));
   EXPECT_TRUE(CurrentWeights(folder_) == CurrentWeights(other));

@@ -54,6 +54,9 @@ def train(
     top_layers: Annotated[
         int, typer.Option(min=0, metavar="N", help="Adapt only the last so many; 0: all.")
     ] = 0,
+    dropout: Annotated[
+        float, typer.Option(min=0, metavar="P", help="Of what the adapter reads; below 1.")
+    ] = 0,
     target: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="q, k, v, o, gate, up, down; repeatable; all if none."),
@@ -97,6 +100,7 @@ def train(
         "learning_rate": learning_rate,
         "batch_examples": batch,
         "top_layers": top_layers,
+        "dropout": dropout,
         "targets": target or [],
         "device": device,
         "seed": seed,
