@@ -5,36 +5,44 @@
 namespace coterie {
 namespace {
 
+// Names and values of what training again needs, but for targets and precision: the one list that
+// ledgers are written and read by. A request, const or not.
+template <typename Request, typename Visit>
+void VisitFields(Request& request, Visit visit) {
+  auto& options = request.options;
+  visit("expert", request.expert);
+  visit("rank", options.rank);
+  visit("alpha", options.alpha);
+  visit("rslora", options.rslora);
+  visit("top_layers", options.top_layers);
+  visit("dropout", options.dropout);
+  visit("learning_rate", options.learning_rate);
+  visit("warmup_steps", options.warmup_steps);
+  visit("clip_norm", options.clip_norm);
+  visit("weight_decay", options.weight_decay);
+  visit("preference_beta", options.preference_beta);
+  visit("preference_weight", options.preference_weight);
+  visit("seed", options.seed);
+  visit("device", options.device);
+  visit("epochs", request.n_epochs);
+  visit("batch_examples", request.batch_examples);
+  visit("held_out_share", request.set.held_out_share);
+  visit("max_tokens", request.set.max_tokens);
+  visit("episode_share", request.episode_share);
+  visit("episode_tokens", request.episode_tokens);
+  visit("replay_share", request.replay_share);
+  visit("replay", request.replay);
+}
+
 nlohmann::json TrainerJson(const TrainingRequest& request) {
-  const TrainerOptions& options = request.options;
-  nlohmann::json targets = nlohmann::json::array();
-  for (const LayerLinear target : options.targets) {
-    targets.push_back(std::string(LayerLinearName(target)));
+  nlohmann::json trainer;
+  VisitFields(request, [&](const char* name, const auto& value) { trainer[name] = value; });
+  trainer["precision"] = std::string(PrecisionName(request.options.precision));
+  trainer["targets"] = nlohmann::json::array();
+  for (const LayerLinear target : request.options.targets) {
+    trainer["targets"].push_back(std::string(LayerLinearName(target)));
   }
-  return {{"expert", request.expert},
-          {"rank", options.rank},
-          {"alpha", options.alpha},
-          {"rslora", options.rslora},
-          {"targets", targets},
-          {"top_layers", options.top_layers},
-          {"dropout", options.dropout},
-          {"learning_rate", options.learning_rate},
-          {"warmup_steps", options.warmup_steps},
-          {"clip_norm", options.clip_norm},
-          {"weight_decay", options.weight_decay},
-          {"preference_beta", options.preference_beta},
-          {"preference_weight", options.preference_weight},
-          {"seed", options.seed},
-          {"precision", std::string(PrecisionName(options.precision))},
-          {"device", options.device},
-          {"epochs", request.n_epochs},
-          {"batch_examples", request.batch_examples},
-          {"held_out_share", request.set.held_out_share},
-          {"max_tokens", request.set.max_tokens},
-          {"episode_share", request.episode_share},
-          {"episode_tokens", request.episode_tokens},
-          {"replay_share", request.replay_share},
-          {"replay", request.replay}};
+  return trainer;
 }
 
 nlohmann::json MetricsJson(const TrainingReport& report) {
@@ -96,30 +104,10 @@ std::optional<TrainingRequest> RequestOf(const AdapterLedger& ledger, const std:
   if (!trainer.is_object()) return std::nullopt;
   TrainingRequest request;
   request.adapter = adapter;
-  request.expert = trainer.value("expert", "");
+  request.episode_share = 0;  // Older ledgers do not say: there were none.
+  VisitFields(request, [&](const char* name, auto& value) { value = trainer.value(name, value); });
   TrainerOptions& options = request.options;
-  options.rank = trainer.value("rank", options.rank);
-  options.alpha = trainer.value("alpha", options.alpha);
-  options.rslora = trainer.value("rslora", options.rslora);
-  options.top_layers = trainer.value("top_layers", options.top_layers);
-  options.dropout = trainer.value("dropout", options.dropout);
-  options.learning_rate = trainer.value("learning_rate", options.learning_rate);
-  options.warmup_steps = trainer.value("warmup_steps", options.warmup_steps);
-  options.clip_norm = trainer.value("clip_norm", options.clip_norm);
-  options.weight_decay = trainer.value("weight_decay", options.weight_decay);
-  options.preference_beta = trainer.value("preference_beta", options.preference_beta);
-  options.preference_weight = trainer.value("preference_weight", options.preference_weight);
-  options.seed = trainer.value("seed", options.seed);
   options.precision = PrecisionFromName(trainer.value("precision", "")).value_or(options.precision);
-  options.device = trainer.value("device", options.device);
-  request.n_epochs = trainer.value("epochs", request.n_epochs);
-  request.batch_examples = trainer.value("batch_examples", request.batch_examples);
-  request.set.held_out_share = trainer.value("held_out_share", request.set.held_out_share);
-  request.set.max_tokens = trainer.value("max_tokens", request.set.max_tokens);
-  request.episode_share = trainer.value("episode_share", 0.0);  // Older ledgers: there were none.
-  request.episode_tokens = trainer.value("episode_tokens", request.episode_tokens);
-  request.replay_share = trainer.value("replay_share", request.replay_share);
-  request.replay = trainer.value("replay", "");
   for (const std::string& name : trainer.value("targets", std::vector<std::string>())) {
     for (int i = 0; i < kLayerLinearCount; ++i) {
       const LayerLinear linear = static_cast<LayerLinear>(i);

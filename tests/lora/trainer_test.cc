@@ -204,7 +204,7 @@ TEST(TrainerTest, LabelsStandInThePlaceOfTheNextTokens) {
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("labels")));
 }
 
-TEST(TrainerTest, RecomputingChangesNoBit) {
+void ExpectRecomputingChangesNoBit(float dropout) {
   Base base("gemma3");
   const TrainingExample examples[] = {ExampleOf(19, 5), ExampleOf(30, 6)};
   for (const TrainingPrecision precision : {TrainingPrecision::kF32, TrainingPrecision::kAuto}) {
@@ -214,7 +214,7 @@ TEST(TrainerTest, RecomputingChangesNoBit) {
       TrainerOptions options = F32Options();
       options.recompute = recompute;
       options.precision = precision;
-      options.dropout = 0.1f;
+      options.dropout = dropout;
       auto trainer = base.Make(options);
       ASSERT_THAT(trainer, IsOk());
       Learn(**trainer, examples, 3);
@@ -226,6 +226,10 @@ TEST(TrainerTest, RecomputingChangesNoBit) {
     EXPECT_GT(bytes[1], bytes[2]);
   }
 }
+
+TEST(TrainerTest, RecomputingChangesNoBit) { ExpectRecomputingChangesNoBit(/*dropout=*/0); }
+
+TEST(TrainerTest, WithDropoutRecomputingChangesNoBit) { ExpectRecomputingChangesNoBit(0.1f); }
 
 TEST(TrainerTest, TheLeastRecomputationThatFitsIsChosen) {
   Base base("llama");
