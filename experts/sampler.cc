@@ -12,6 +12,7 @@
 #include "absl/time/clock.h"
 
 #include "core/base/lanes.h"
+#include "core/base/random_bits.h"
 #include "core/base/status_macros.h"
 
 namespace coterie {
@@ -358,12 +359,8 @@ int64_t Sampler::Partition(int64_t begin, int64_t end) {
 
 // In [0, 1), from the upper 53 bits of the generator's next output.
 double Sampler::Uniform() {
-  state_ += 0x9E3779B97F4A7C15u;
-  uint64_t z = state_;
-  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-  z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-  z ^= z >> 31;
-  return static_cast<double>(z >> 11) * 0x1.0p-53;
+  state_ += kSplitMixStep;
+  return UnitInterval(MixBits(state_));
 }
 
 // Fills token.top and returns log(sum of exp(logit - largest)).

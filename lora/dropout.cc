@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "lora/stable_hash.h"
+#include "core/base/random_bits.h"
 
 namespace coterie {
 namespace {
@@ -36,15 +36,15 @@ Dropout::Dropout(float rate, uint64_t key)
 
 uint64_t Dropout::SiteKey(int64_t layer, AdapterInput input) const {
   const int64_t site = layer * kAdapterInputCount + static_cast<int64_t>(input);
-  return MixBits(key_ + static_cast<uint64_t>(site) * kStep);
+  return MixBits(key_ + static_cast<uint64_t>(site) * kSplitMixStep);
 }
 
 void Dropout::Apply(int64_t layer, AdapterInput input, int64_t row, int64_t begin, int64_t end,
                     float* x) const {
   if (!is_on()) return;
-  const uint64_t key = MixBits(SiteKey(layer, input) + static_cast<uint64_t>(row) * kStep);
+  const uint64_t key = MixBits(SiteKey(layer, input) + static_cast<uint64_t>(row) * kSplitMixStep);
   for (int64_t at = begin; at < end; at += kGroup, x += kGroup) {
-    uint64_t bits = MixBits(key + static_cast<uint64_t>(at / kGroup) * kStep);
+    uint64_t bits = MixBits(key + static_cast<uint64_t>(at / kGroup) * kSplitMixStep);
     const int64_t n = std::min(kGroup, end - at);
     for (int64_t i = 0; i < n; ++i, bits >>= 16) {
       x[i] = (bits & 0xffff) < n_dropped_ ? 0.0f : x[i] * factor_;

@@ -38,12 +38,11 @@ class Dropout {
              float* x) const;
 
   // For kernels that do the same. Four values share 64 bits, 16 each from the low end; the bits of
-  // group g of a row are MixBits(MixBits(site + row * kStep) + g * kStep), and a value is kept if
-  // its bits are not below n_dropped().
+  // group g of a row are MixBits(MixBits(site + row * step) + g * step), step = kSplitMixStep, and
+  // a value is kept if its bits are not below n_dropped().
   uint64_t SiteKey(int64_t layer, AdapterInput input) const;
   uint32_t n_dropped() const { return n_dropped_; }  // Of 65536.
   float factor() const { return factor_; }           // Of what is kept.
-  static constexpr uint64_t kStep = 0x9e3779b97f4a7c15u;
   static constexpr int64_t kGroup = 4;
 
  private:

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 
+#include "core/base/random_bits.h"
 #include "lora/stable_hash.h"
 
 namespace coterie {

@@ -7,7 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 
-#include "lora/stable_hash.h"
+#include "core/base/random_bits.h"
 
 namespace coterie {
 namespace {

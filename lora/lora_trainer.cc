@@ -7,8 +7,8 @@
 
 #include "absl/strings/str_cat.h"
 
+#include "core/base/random_bits.h"
 #include "core/base/status_macros.h"
-#include "lora/stable_hash.h"
 
 namespace coterie {
 namespace {
@@ -190,7 +190,7 @@ absl::StatusOr<double> LoraTrainer::Learn(Pass& pass, absl::Span<const TrainingE
 
 // Another mask for each pass of each step, the same whenever the step is taken again.
 Dropout LoraTrainer::DropoutOf(size_t pass) const {
-  const uint64_t step = MixBits(options_.seed + static_cast<uint64_t>(n_steps_) * Dropout::kStep);
+  const uint64_t step = MixBits(options_.seed + static_cast<uint64_t>(n_steps_) * kSplitMixStep);
   return {options_.dropout, step + pass};
 }
 

@@ -5,6 +5,7 @@
 #include <random>
 #include <utility>
 
+#include "core/base/random_bits.h"
 #include "core/base/status_macros.h"
 #include "experts/cpu_decoder.h"
 #include "experts/kv_cache.h"

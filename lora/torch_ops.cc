@@ -4,6 +4,8 @@
 #include <utility>
 #include <vector>
 
+#include "core/base/random_bits.h"
+
 namespace coterie {
 namespace {
 
@@ -153,7 +155,7 @@ void TorchOps::Drop(const at::Tensor& in, const Dropout& dropout, int64_t layer,
     Check(kernels_->Launch(TorchKernels::kDrop, BlocksOfEights(in.numel()), 1, Words(in),
                            Words(out), static_cast<long long>(in.numel()), static_cast<int>(n_cols),
                            static_cast<unsigned long long>(dropout.SiteKey(layer, input)),
-                           static_cast<unsigned long long>(Dropout::kStep), dropout.n_dropped(),
+                           static_cast<unsigned long long>(kSplitMixStep), dropout.n_dropped(),
                            dropout.factor()));
     return;
   }

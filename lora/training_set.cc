@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "core/base/edit_distance.h"
+#include "core/base/random_bits.h"
 #include "core/base/status_macros.h"
 #include "lora/stable_hash.h"
 #include "lora/training_sequence.h"
